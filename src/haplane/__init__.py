@@ -1,0 +1,1 @@
+"""haplane: highly available Kubernetes control planes, proven by breaking them on purpose."""

@@ -1,0 +1,1 @@
+"""Where binaries and images come from: official download, Go modules, a directory."""

@@ -1,0 +1,1 @@
+"""Break something on purpose, under load, and judge what clients saw."""

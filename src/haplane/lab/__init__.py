@@ -1,0 +1,1 @@
+"""Machines as podman containers on this host."""

@@ -1,0 +1,1 @@
+"""cluster.yaml as data, units, and errors. Pure."""

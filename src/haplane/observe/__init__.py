@@ -1,0 +1,1 @@
+"""Facts and live status, read from machines and parsed by pure functions."""

@@ -1,0 +1,1 @@
+"""Changing machines: plan, apply, lock, reset."""

@@ -1,0 +1,1 @@
+"""The open-loop prober and the history format."""

@@ -1,0 +1,1 @@
+"""Histories and designs turned into text."""
