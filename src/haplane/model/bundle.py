@@ -26,3 +26,8 @@ class BundleManifest:
     pause_image: str
     images: tuple[str, ...]
     files: tuple[BundleFile, ...]
+
+    @property
+    def folder_name(self) -> str:
+        """The same on this host and on the machines."""
+        return f"{self.kubernetes_version}-{self.architecture}-{self.identity[:12]}"

@@ -61,8 +61,10 @@ class Problem:
     fix: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.file}:{self.line}:{self.column}: {self.key}: {self.what}" if self.key else (
-            f"{self.file}:{self.line}:{self.column}: {self.what}"
+        text = (
+            f"{self.file}:{self.line}:{self.column}: {self.key}: {self.what}"
+            if self.key
+            else (f"{self.file}:{self.line}:{self.column}: {self.what}")
         )
         if self.expected:
             text += f"\n    expected: {self.expected}"

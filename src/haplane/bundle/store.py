@@ -1,0 +1,157 @@
+"""A bundle on disk: its folder, its manifest, its identity, and the index that finds it again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from haplane.model.bundle import BundleFile, BundleManifest
+from haplane.model.cluster import BundleSource
+
+MANIFEST = "manifest.json"
+_PATH = re.compile(r"(bin|images)/[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """folder holds bin/, images/ and manifest.json."""
+
+    folder: Path
+    manifest: BundleManifest
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """Which of a bundle's files a stage made, and the key of what it was made from."""
+
+    name: str
+    key: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """The bundle last made for a version, an architecture and a list of sources.
+
+    bundle: the folder's name. source: the one that made it, in words. stages: how it can be repaired piece by piece. If a directory source made it,
+    directory is where it lay and seen what it looked like then (directory.fingerprint).
+    """
+
+    bundle: str
+    source: str
+    stages: tuple[StageRecord, ...]
+    directory: str = ""
+    seen: str = ""
+
+
+_manifests = TypeAdapter(BundleManifest)
+_entries = TypeAdapter(IndexEntry)
+
+
+def identity_of(files: Iterable[BundleFile]) -> str:
+    """sha256 over the sorted (path, sha256, executable) of all files: equal identities mean equal bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.path):
+        digest.update(f"{file.path}\0{file.sha256}\0{int(file.executable)}\n".encode())
+    return digest.hexdigest()
+
+
+def read_manifest(folder: Path) -> BundleManifest | None:
+    """The manifest in a bundle's folder; None if there is none, it cannot be read, or it names files elsewhere."""
+    try:
+        manifest = _manifests.validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    inside = all(_PATH.fullmatch(file.path) for file in manifest.files)
+    return manifest if inside and manifest.identity == identity_of(manifest.files) else None
+
+
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
+    write_atomically(folder / MANIFEST, _manifests.dump_json(manifest, indent=1) + b"\n")
+
+
+def bundles_folder(cache: Path) -> Path:
+    return cache / "bundles"
+
+
+def index_path(cache: Path, version: str, architecture: str, sources: Sequence[BundleSource]) -> Path:
+    told = "\n".join(f"{source.kind}\0{source.url}\0{source.registry}\0{source.path or ''}" for source in sources)
+    key = hashlib.sha256(told.encode()).hexdigest()[:12]
+    return bundles_folder(cache) / "index" / f"{version}-{architecture}-{key}.json"
+
+
+def read_entry(path: Path) -> IndexEntry | None:
+    try:
+        return _entries.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def write_entry(path: Path, entry: IndexEntry) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, _entries.dump_json(entry, indent=1) + b"\n")
+
+
+def hash_file(folder: Path, path: str) -> BundleFile:
+    """Reads the whole file. Raises OSError."""
+    with (folder / path).open("rb") as file:
+        status = os.fstat(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return BundleFile(path=path, sha256=digest, size=status.st_size, executable=bool(status.st_mode & 0o100))
+
+
+async def hash_files(folder: Path, paths: Iterable[str]) -> tuple[BundleFile, ...]:
+    """Side by side in threads (hashing leaves the interpreter's lock); sorted by path. Raises OSError."""
+    return tuple(await asyncio.gather(*(asyncio.to_thread(hash_file, folder, path) for path in sorted(paths))))
+
+
+def _is_as_told(folder: Path, file: BundleFile) -> bool:
+    try:
+        if (folder / file.path).stat().st_size != file.size:
+            return False
+        return hash_file(folder, file.path) == file
+    except OSError:
+        return False
+
+
+async def damaged(folder: Path, files: Sequence[BundleFile]) -> tuple[BundleFile, ...]:
+    """Those of the files that are missing, truncated or altered in the folder."""
+    good = await asyncio.gather(*(asyncio.to_thread(_is_as_told, folder, file) for file in files))
+    return tuple(file for file, fine in zip(files, good, strict=True) if not fine)
+
+
+async def verify(bundle: Bundle) -> tuple[BundleFile, ...]:
+    """The bundle's files that are missing, truncated or altered; empty when all is well. Reads every byte."""
+    return await damaged(bundle.folder, bundle.manifest.files)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """A reader sees the old content or the new, also after a power cut."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Has what was written to a file, or the names in a folder, on disk when it returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,209 @@
+"""haplane plan, apply, status, kubeconfig, reset: the machines of a cluster file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from haplane.cli.session import DEFAULT_FILE, Terminal, cache_folder, load_cluster, run, show_json
+from haplane.model.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from haplane.model.bundle import BundleManifest
+    from haplane.model.cluster import Cluster
+    from haplane.phases.apply import Inputs
+    from haplane.phases.change import Step
+
+File = Annotated[Path, Parameter(name=["--file", "-f"])]
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+Yes = Annotated[bool, Parameter(negative=())]
+
+
+def plan(
+    *,
+    file: File = DEFAULT_FILE,
+    json: Json = False,
+    exit_code: Annotated[bool, Parameter(negative=())] = False,
+    skip: tuple[str, ...] = (),
+) -> int:
+    """Show what apply would do now: every command as a sentence, every file as a diff. Touches nothing.
+
+    Example: haplane plan --file lab/cluster.yaml
+
+    Parameters
+    ----------
+    exit_code
+        Exit with 1 if anything would change.
+    skip
+        Leave this machine out (repeatable).
+    """
+    from haplane.phases import apply as phases
+
+    cluster = load_cluster(file)
+    steps = run(lambda terminal: phases.plan(_inputs(cluster, terminal, skip)))
+    if json:
+        show_json(_steps_as_json(steps))
+    else:
+        _print_steps(steps)
+    return ExitCode.FINDING if steps and exit_code else ExitCode.DONE
+
+
+def apply(*, file: File = DEFAULT_FILE, json: Json = False, skip: tuple[str, ...] = ()) -> None:
+    """Bring the machines to what the file says. Can be interrupted at any moment and run again.
+
+    Example: haplane apply --file lab/cluster.yaml
+
+    Parameters
+    ----------
+    skip
+        Leave this machine out (repeatable); the cluster must have quorum without it.
+    """
+    cluster = load_cluster(file)
+    steps = run(lambda terminal: apply_cluster(cluster, terminal, skip=skip))
+    if json:
+        show_json(_steps_as_json(steps))
+    elif not steps:
+        print("nothing to do: the machines are as the file says")
+    else:
+        machines = len({step.machine for step in steps})
+        print(f"done: {len(steps)} steps on {machines} machine{'' if machines == 1 else 's'}")
+
+
+async def apply_cluster(cluster: Cluster, terminal: Terminal, *, skip: tuple[str, ...] = ()) -> tuple[Step, ...]:
+    """apply; a bundle that was never made is made before any machine is touched."""
+    from haplane.phases import apply as phases
+
+    inputs = _inputs(cluster, terminal, skip)
+    if inputs.bundle is None:
+        await inputs.obtain()
+        inputs = _inputs(cluster, terminal, skip)
+    return await phases.apply(inputs)
+
+
+def status(
+    *, file: File = DEFAULT_FILE, json: Json = False, watch: Annotated[bool, Parameter(negative=())] = False
+) -> int:
+    """Show the cluster as every machine sees it: VIP, balancers, apiservers, etcd, leases.
+
+    Example: haplane status --file lab/cluster.yaml
+
+    Parameters
+    ----------
+    watch
+        Show it again every two seconds until interrupted.
+    """
+    from haplane.observe import status as observe
+    from haplane.reports import status as report
+
+    cluster = load_cluster(file)
+    if watch:
+        import asyncio
+
+        async def forever(_: Terminal) -> None:
+            while True:
+                seen = await observe.read(cluster)
+                print("\033[H\033[2J" if sys.stdout.isatty() else "", end="")
+                report.show(seen)
+                await asyncio.sleep(2)
+
+        run(forever)
+        return ExitCode.DONE
+    seen = run(lambda _: observe.read(cluster))
+    if json:
+        show_json(report.as_json(seen))
+    else:
+        report.show(seen)
+    return ExitCode.DONE if seen.is_whole else ExitCode.FINDING
+
+
+def kubeconfig(*, file: File = DEFAULT_FILE, out: Path | None = None) -> None:
+    """Write a kubeconfig for administrators that goes through the endpoint (mode 0600).
+
+    Example: haplane kubeconfig --out admin.conf && kubectl --kubeconfig admin.conf get nodes
+
+    Parameters
+    ----------
+    out
+        The file to write; default is kubeconfig beside the cluster file, - is standard output.
+    """
+    from haplane.phases import kubeconfig as phase
+
+    cluster = load_cluster(file)
+    text = run(lambda _: phase.read(cluster))
+    if out is not None and str(out) == "-":
+        print(text, end="")
+        return
+    target = out or file.parent / "kubeconfig"
+    phase.write(target, text)
+    print(f"written: {target}")
+
+
+def reset(*, file: File = DEFAULT_FILE, yes: Yes = False) -> None:
+    """Take the cluster off its machines: etcd's data, certificates, static pods, VIP. Packages and the bundle stay.
+
+    Example: haplane reset --file lab/cluster.yaml --yes
+
+    Parameters
+    ----------
+    yes
+        Do not ask for the cluster's name.
+    """
+    from haplane.phases import reset as phase
+
+    cluster = load_cluster(file)
+    if not yes:
+        names = ", ".join(machine.name for machine in cluster.control_plane)
+        print(f"This deletes the cluster {cluster.name} and all its data from {names}.", file=sys.stderr)
+        if not sys.stdin.isatty():
+            raise UsageError("reset needs a person to confirm it", hint="or say --yes")
+        if input(f"Type the cluster's name ({cluster.name}) to go on: ").strip() != cluster.name:
+            raise UsageError("nothing was changed: that is not the cluster's name")
+    run(lambda terminal: phase.reset(cluster, terminal))
+
+
+def _inputs(cluster: Cluster, terminal: Terminal, skip: tuple[str, ...]) -> Inputs:
+    from haplane.bundle import find
+    from haplane.phases.apply import Inputs
+
+    version, sources = cluster.kubernetes.version, cluster.sources
+
+    async def obtain() -> tuple[BundleManifest, Path]:
+        from haplane.bundle import obtain
+
+        bundle = await obtain(version, sources, cache=cache_folder(), progress=terminal)
+        return bundle.manifest, bundle.folder
+
+    found = find(version, cache=cache_folder(), sources=sources)
+    return Inputs(
+        cluster=cluster,
+        bundle=found.manifest if found else None,
+        obtain=obtain,
+        progress=terminal,
+        skip=frozenset(skip),
+    )
+
+
+def _print_steps(steps: tuple[Step, ...]) -> None:
+    if not steps:
+        print("nothing to do: the machines are as the file says")
+    phase = ""
+    for step in steps:
+        if step.phase != phase:
+            phase = step.phase
+            print(f"\n{phase}")
+        print(f"  {step.machine}: {step.sentence}")
+        for line in step.diff.splitlines():
+            print(f"    {line}")
+
+
+def _steps_as_json(steps: tuple[Step, ...]) -> object:
+    return {
+        "version": 1,
+        "steps": [
+            {"machine": step.machine, "phase": step.phase, "sentence": step.sentence, "diff": step.diff}
+            for step in steps
+        ],
+    }

@@ -1,0 +1,105 @@
+"""haplane lab: machines as containers on this host."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from haplane.cli.session import DEFAULT_FILE, Terminal, cache_folder, load_cluster, run, show_json
+from haplane.lab import files, machines
+from haplane.lab.host import check_host
+
+File = Annotated[Path, Parameter(name=["--file", "-f"])]
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+
+
+def up(
+    *,
+    file: File = DEFAULT_FILE,
+    version: str = "1.35.4",
+    nodes: int = 3,
+    name: str = "lab",
+    subnet: str = "10.77.0.0/24",
+) -> None:
+    """Make the lab's machines: image, network, containers, keys; and cluster.yaml, unless it is there.
+
+    Example: haplane lab up --file lab/cluster.yaml
+
+    Parameters
+    ----------
+    file
+        The cluster file; lab.yaml and the keys lie beside it.
+    version
+        Kubernetes version written into a new cluster file.
+    nodes
+        Control-plane machines written into a new cluster file.
+    name
+        Name of a new lab: its containers and network carry it.
+    subnet
+        Network of a new lab, inside this host only.
+    """
+    check_host()
+    paths = files.LabPaths(file)
+    cache = cache_folder()
+    files.write_default(paths, name=name, version=version, subnet=IPv4Network(subnet), control_plane=nodes, cache=cache)
+
+    async def work(terminal: Terminal) -> None:
+        await machines.up(_lab(file), cache=cache, progress=terminal)
+
+    run(work)
+
+
+def down(*, file: File = DEFAULT_FILE) -> None:
+    """Remove the lab's machines and their disks; the files and keys stay.
+
+    Example: haplane lab down --file lab/cluster.yaml
+    """
+    lab = _lab(file)
+    run(lambda terminal: machines.down(lab, progress=terminal))
+
+
+def status(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
+    """Show the lab's machines as podman sees them.
+
+    Example: haplane lab status
+    """
+    lab = _lab(file)
+    seen = run(lambda _: machines.status(lab))
+    if json:
+        show_json({"version": 1, "machines": [{"name": one.machine, "state": one.state} for one in seen]})
+        return
+    states = {one.machine: one.state for one in seen}
+    for machine in lab.cluster.machines.values():
+        print(f"{machine.name:12} {machine.address!s:16} {states.get(machine.name, 'not made')}")
+
+
+def shell(machine: str, *, file: File = DEFAULT_FILE) -> None:
+    """Open a root shell on a machine of the lab.
+
+    Example: haplane lab shell cp1
+    """
+    command = machines.shell_command(_lab(file), machine)
+    os.execvp(command[0], command)
+
+
+def power(action: Literal["on", "off"], machine: str, *, file: File = DEFAULT_FILE) -> None:
+    """Cut or restore a machine's power. Off is silent, as a power cut is: no connection is closed.
+
+    Example: haplane lab power off cp1
+    """
+    lab = _lab(file)
+    act = machines.power_off if action == "off" else machines.power_on
+    run(lambda _: act(lab, machine))
+
+
+def _lab(file: Path) -> machines.Lab:
+    paths = files.LabPaths(file)
+    settings = files.read_lab(paths)
+    cluster = load_cluster(file)
+    lab = machines.Lab(paths, settings, cluster)
+    files.make_keys(paths, cluster)
+    return lab

@@ -1,0 +1,56 @@
+"""The operating system under the components: kernel modules, sysctls, the endpoint's name."""
+
+from __future__ import annotations
+
+from haplane.components.base import LIBEXEC, STATE, ComponentDesign, File, FileSet, View
+
+PACKAGES = (
+    *("iproute2", "iptables", "conntrack", "socat", "ethtool", "kmod", "procps", "curl", "mount", "tar", "psmisc"),
+    "ca-certificates",
+)
+
+MODULES = "overlay\nbr_netfilter\n"
+
+# ip_forward: install-kubeadm. tcp_retries2 8: a connection whose other end vanished gives up in about 100 s
+# (the floor of RFC 1122) instead of 924 s. bridge-nf-call needs br_netfilter, hence the dash: sysctl.d(5) lets a
+# missing key pass, and the service check of kubeadm says so when it matters.
+SYSCTL = """\
+net.ipv4.ip_forward = 1
+net.ipv4.tcp_retries2 = 8
+-net.bridge.bridge-nf-call-iptables = 1
+-net.bridge.bridge-nf-call-ip6tables = 1
+"""
+
+APPLY = f"""\
+for module in overlay br_netfilter; do modprobe "$module" 2>/dev/null || true; done
+for line in net.ipv4.ip_forward=1 net.ipv4.tcp_retries2=8; do sysctl -q -w "$line"; done
+for line in net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1; do
+  sysctl -q -w "$line" 2>/dev/null || true
+done
+sh {LIBEXEC}/endpoint-host
+"""
+
+
+def design(view: View) -> ComponentDesign:
+    files = (
+        File("/etc/modules-load.d/haplane.conf", MODULES),
+        File("/etc/sysctl.d/90-haplane.conf", SYSCTL),
+        File(f"{LIBEXEC}/endpoint-host", _endpoint_host(view), mode=0o755),
+    )
+    return ComponentDesign(
+        name="host",
+        packages=PACKAGES,
+        file_sets=(FileSet(files),),
+        apply=APPLY,
+        sentence="load kernel modules, set sysctls and the endpoint's name in /etc/hosts",
+    )
+
+
+def _endpoint_host(view: View) -> str:
+    """The endpoint's name also in /etc/hosts, so that the cluster works when DNS does not."""
+    endpoint = view.cluster.endpoint
+    head = "#!/bin/sh\n# Keeps the endpoint's name in /etc/hosts up to date, and nothing else in it.\nset -e\n"
+    keep = f"grep -v '# haplane endpoint$' /etc/hosts > {STATE}/.hosts || true\n"
+    add = f"echo '{endpoint.vip.ip} {endpoint.host} # haplane endpoint' >> {STATE}/.hosts\n" if endpoint.host else ""
+    # cat, not mv: /etc/hosts can be a mount of its own.
+    return head + keep + add + f"cmp -s {STATE}/.hosts /etc/hosts || cat {STATE}/.hosts > /etc/hosts\n"

@@ -1,0 +1,153 @@
+"""kubeadm and kubelet: the files that make a cluster, and the unit that runs its nodes.
+
+Sources: kubeadm.k8s.io/v1beta4, kubelet.config.k8s.io/v1beta1, the kubelet packages' own unit files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import yaml
+
+from haplane.components.base import ComponentDesign, File, FileSet, View, join_host_port
+from haplane.components.haproxy import APISERVER_PORT
+from haplane.model.cluster import Value
+
+CONFIG_FOLDER = "/etc/haplane"
+INIT_FILE = f"{CONFIG_FOLDER}/kubeadm-init.yaml"
+BINARIES = ("kubeadm", "kubelet", "kubectl", "etcdctl")
+
+UNIT = """\
+# Written by haplane.
+[Unit]
+Description=kubelet: The Kubernetes Node Agent
+Documentation=https://kubernetes.io/docs/
+Wants=network-online.target
+After=network-online.target containerd.service
+StartLimitIntervalSec=0
+# Before kubeadm has written it there is nothing to run.
+ConditionPathExists=/var/lib/kubelet/config.yaml
+[Service]
+ExecStart=/usr/local/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
+--kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+Restart=always
+RestartSec=2
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def kubelet_design(view: View) -> ComponentDesign:
+    return ComponentDesign(
+        name="kubelet",
+        packages=(),
+        file_sets=(FileSet((File("/etc/systemd/system/kubelet.service", UNIT),)),),
+        # Restarted only where it runs: before kubeadm it would have nothing to do.
+        apply="systemctl daemon-reload && systemctl enable -q kubelet && systemctl try-restart kubelet",
+        sentence="enable the kubelet (restart it where it runs)",
+        unit="kubelet.service",
+        started_later=True,
+    )
+
+
+def kubeadm_design(view: View) -> ComponentDesign:
+    return ComponentDesign(
+        name="kubeadm",
+        packages=(),
+        file_sets=(
+            FileSet(
+                (File(INIT_FILE, init_file(view), mode=0o600),),
+                validate=f"/usr/local/bin/kubeadm config validate --config .{INIT_FILE}",
+            ),
+        ),
+        apply="true",
+        sentence="keep the configuration for kubeadm",
+    )
+
+
+def init_file(view: View) -> str:
+    """InitConfiguration, ClusterConfiguration and KubeletConfiguration for `kubeadm init`. Holds no secret."""
+    cluster = view.cluster
+    init: dict[str, Value] = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "InitConfiguration",
+        "localAPIEndpoint": _local_endpoint(view),
+        "nodeRegistration": _registration(view),
+        # Their images come with the workers' part of a cluster.
+        "skipPhases": ["addon/coredns", "addon/kube-proxy"],
+    }
+    names = [str(cluster.endpoint.vip.ip), *([cluster.endpoint.host] if cluster.endpoint.host else [])]
+    names += [text for machine in cluster.control_plane for text in (machine.name, str(machine.address))]
+    configuration: dict[str, Value] = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "clusterName": cluster.name,
+        "kubernetesVersion": f"v{cluster.kubernetes.version}",
+        "controlPlaneEndpoint": control_plane_endpoint(view),
+        "networking": {
+            "podSubnet": ",".join(str(network) for network in cluster.kubernetes.pods),
+            "serviceSubnet": ",".join(str(network) for network in cluster.kubernetes.services),
+        },
+        "apiServer": {
+            "certSANs": list(dict.fromkeys(names)),
+            # goaway-chance: after a restart, clients find their way back to all apiservers.
+            "extraArgs": [{"name": "goaway-chance", "value": "0.001"}],
+        },
+    }
+    kubelet: dict[str, Value] = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "systemd",
+    }
+    documents = [
+        _merged(init, cluster.kubeadm.get("InitConfiguration", {})),
+        _merged(configuration, cluster.kubeadm.get("ClusterConfiguration", {})),
+        _merged(kubelet, cluster.kubelet),
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def join_file(view: View, *, token: str, authority_hash: str, certificate_key: str, via: str) -> str:
+    """JoinConfiguration for a control-plane node.
+
+    via: host:port of an apiserver that answers. token and certificate_key are secrets with a short life: the file
+    lives in a tmpfs on the machine while kubeadm runs.
+    """
+    join: dict[str, Value] = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "JoinConfiguration",
+        "discovery": {
+            "bootstrapToken": {"apiServerEndpoint": via, "token": token, "caCertHashes": [authority_hash]},
+        },
+        "controlPlane": {"localAPIEndpoint": _local_endpoint(view), "certificateKey": certificate_key},
+        "nodeRegistration": _registration(view),
+    }
+    return yaml.safe_dump(_merged(join, view.cluster.kubeadm.get("JoinConfiguration", {})), sort_keys=False)
+
+
+def control_plane_endpoint(view: View) -> str:
+    endpoint = view.cluster.endpoint
+    return f"{endpoint.host}:{endpoint.port}" if endpoint.host else join_host_port(endpoint.vip.ip, endpoint.port)
+
+
+def _local_endpoint(view: View) -> Value:
+    return {"advertiseAddress": str(view.machine.address), "bindPort": APISERVER_PORT}
+
+
+def _registration(view: View) -> Value:
+    return {
+        "name": view.machine.name,
+        "criSocket": "unix:///run/containerd/containerd.sock",
+        # Pinned, so that the VIP is never taken for the node's address.
+        "kubeletExtraArgs": [{"name": "node-ip", "value": str(view.machine.address)}],
+    }
+
+
+def _merged(base: Mapping[str, Value], over: Mapping[str, Value]) -> dict[str, Value]:
+    """over wins; mappings are merged, everything else is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result

@@ -1,0 +1,174 @@
+"""The lab's files: an ordinary cluster.yaml, lab.yaml beside it, and the keys."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from haplane.model.cluster import Cluster
+from haplane.model.errors import HaplaneError, UsageError
+
+CLUSTER = """\
+# A lab of real machines on this host. The same file, with your addresses, describes real hardware:
+# nothing that designs or applies asks whether it runs in a lab.
+name: {name}
+kubernetes:
+  version: {version}
+  cni: bridge                    # pods get addresses, so that nodes become Ready without a network add-on
+endpoint: {{vip: {vip}, port: 8443}}
+ssh: {{key: keys/id_ed25519, known_hosts: known_hosts}}
+
+machines:
+{machines}
+# How a drill cuts and restores power; for real machines: ipmitool, virsh, your cloud's command line.
+power:
+  off: haplane lab power off {{name}} --file {file}
+  on: haplane lab power on {{name}} --file {file}
+
+# What containers on a shared kernel need, and real machines do not.
+kubeadm:
+  InitConfiguration: &same
+{preflight}
+  JoinConfiguration:
+{preflight}
+kubelet:
+  cgroupDriver: cgroupfs
+  failCgroupV1: false
+  failSwapOn: false
+  localStorageCapacityIsolation: false
+containerd:
+  restrict_oom_score_adj: true
+  disable_apparmor: true
+""".replace(" &same", "")
+
+PREFLIGHT = """\
+    nodeRegistration:
+      ignorePreflightErrors:
+        - SystemVerification
+        - FileContent--proc-sys-net-bridge-bridge-nf-call-iptables
+        - NumCPU
+        - Mem
+        - Swap"""
+
+LAB = """\
+# Machines of this lab as podman containers. Edit and run `haplane lab up` again: what is missing is made.
+name: {name}                     # containers and network are called haplane-NAME...
+subnet: {subnet}
+image: full                      # full: packages are in the image; bare: only systemd and sshd
+mounts:                          # of this host, read-only: bundles need not be sent
+  {bundles}: /var/lib/haplane/bundles
+"""
+
+
+class LabFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    subnet: IPv4Network
+    image: str = "full"
+    # Kind of image for machines that differ, by machine name.
+    images: dict[str, str] = {}
+    # A folder or file of this host, mounted read-only: {host path: path in the machine}.
+    mounts: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class LabPaths:
+    """Everything of a lab lies in the folder of its cluster file."""
+
+    cluster: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.cluster.parent
+
+    @property
+    def lab(self) -> Path:
+        return self.folder / "lab.yaml"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    @property
+    def user_key(self) -> Path:
+        return self.folder / "keys" / "id_ed25519"
+
+    def host_key(self, machine: str) -> Path:
+        return self.folder / "keys" / machine / "ssh_host_ed25519_key"
+
+
+def write_default(
+    paths: LabPaths, *, name: str, version: str, subnet: IPv4Network, control_plane: int, cache: Path
+) -> None:
+    """Write cluster.yaml and lab.yaml where they are missing; files that are there are the user's."""
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    hosts = list(subnet.hosts())
+    machines = "".join(f"  cp{i}: {{address: {hosts[9 + i]}}}\n" for i in range(1, control_plane + 1))
+    machines += f"  client: {{address: {hosts[199]}, roles: [client]}}   # probes run here\n"
+    if not paths.cluster.exists():
+        text = CLUSTER.format(
+            name=name,
+            version=version,
+            vip=f"{hosts[99]}/{subnet.prefixlen}",
+            machines=machines,
+            preflight=PREFLIGHT,
+            file=paths.cluster.absolute(),
+        )
+        write_atomically(paths.cluster, text)
+    if not paths.lab.exists():
+        write_atomically(paths.lab, LAB.format(name=name, subnet=subnet, bundles=cache / "bundles"))
+
+
+def read_lab(paths: LabPaths) -> LabFile:
+    """Raises UsageError when there is no lab beside the cluster file, or its file is wrong."""
+    if not paths.lab.exists():
+        raise UsageError(
+            "there is no lab here",
+            where=str(paths.lab),
+            hint="make one with `haplane lab up`, or name another cluster file with --file",
+        )
+    try:
+        content = yaml.safe_load(paths.lab.read_text())
+        return LabFile.model_validate(content)
+    except (yaml.YAMLError, ValidationError, ValueError) as error:
+        raise UsageError("lab.yaml cannot be read", where=str(paths.lab), why=str(error)) from None
+
+
+def make_keys(paths: LabPaths, cluster: Cluster) -> None:
+    """The user's key, one host key per machine, and the known_hosts that ties them together."""
+    import asyncssh
+
+    def ensure(path: Path, comment: str) -> str:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
+            write_atomically(path, key.export_private_key().decode(), mode=0o600)
+            write_atomically(path.with_name(path.name + ".pub"), key.export_public_key().decode(), mode=0o644)
+        return path.with_name(path.name + ".pub").read_text().strip()
+
+    ensure(paths.user_key, f"haplane lab {cluster.name}")
+    lines = []
+    for machine in cluster.machines.values():
+        public = ensure(paths.host_key(machine.name), machine.name)
+        host = str(machine.address) if machine.ssh.port == 22 else f"[{machine.address}]:{machine.ssh.port}"
+        lines.append(f"{host} {' '.join(public.split()[:2])}\n")
+    write_atomically(paths.known_hosts, "".join(lines))
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.rename(path)
+    except OSError as error:
+        raise HaplaneError(f"cannot write {path}", where=str(path), why=str(error)) from None

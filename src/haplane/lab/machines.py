@@ -1,0 +1,198 @@
+"""Machines as podman containers that boot systemd, on a network without a route out.
+
+Sources: podman-run(1); the flags below were found by trying on cgroup v1 (hybrid) with runc, see `_create`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from haplane.lab import image
+from haplane.lab.files import LabFile, LabPaths
+from haplane.model.cluster import Cluster, Machine
+from haplane.model.errors import HaplaneError, UsageError
+from haplane.model.progress import Progress
+from haplane.transport import local
+
+BOOT_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One container as podman shows it."""
+
+    machine: str
+    state: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Lab:
+    """All that is needed to act on one lab."""
+
+    paths: LabPaths
+    file: LabFile
+    cluster: Cluster
+
+    @property
+    def network(self) -> str:
+        return f"haplane-{self.file.name}"
+
+    def container(self, machine: str) -> str:
+        return f"haplane-{self.file.name}-{machine}"
+
+    def machine(self, name: str) -> Machine:
+        if name not in self.cluster.machines:
+            known = ", ".join(self.cluster.machines)
+            raise UsageError(f"there is no machine {name} in this lab", where=str(self.paths.cluster), hint=known)
+        return self.cluster.machines[name]
+
+
+async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
+    """Make what is missing: image, network, machines; then wait until every sshd answers."""
+    kinds = {lab.file.images.get(name, lab.file.image) for name in lab.cluster.machines}
+    if unknown := kinds - set(image.KINDS):
+        raise UsageError(f"unknown image {unknown.pop()}", where=str(lab.paths.lab), hint=" or ".join(image.KINDS))
+    tags = {kind: await image.ensure_image(kind, cache=cache, progress=progress) for kind in sorted(kinds)}
+    await _ensure_network(lab)
+    seen = {one.machine: one for one in await status(lab)}
+
+    async def one(machine: Machine) -> None:
+        progress.now(machine.name, "starting")
+        if machine.name not in seen:
+            await _create(lab, machine, tags[lab.file.images.get(machine.name, lab.file.image)])
+        elif seen[machine.name].state != "running":
+            await local.run(["podman", "start", lab.container(machine.name)])
+
+    # podman's network set-up takes a lock of its own: side by side is still quicker than one by one.
+    await asyncio.gather(*(one(machine) for machine in lab.cluster.machines.values()))
+    await _ensure_host_address(lab)
+    await asyncio.gather(*(_wait_for_sshd(machine, progress) for machine in lab.cluster.machines.values()))
+
+
+async def down(lab: Lab, *, progress: Progress) -> None:
+    """Remove the lab's machines, their volumes and the network. The files stay."""
+    names = [one.machine for one in await status(lab)]
+    if names:
+        progress.now("lab", f"removing {', '.join(names)}")
+        containers = [lab.container(name) for name in names]
+        await local.run(["podman", "rm", "--force", "--volumes", "--time", "0", *containers])
+    await local.run(["podman", "network", "rm", "--force", lab.network], check=False)
+    progress.done("lab", "down")
+
+
+async def status(lab: Lab) -> tuple[Seen, ...]:
+    """The containers that exist now, in the cluster file's order (others of this lab's name last)."""
+    prefix = lab.container("")
+    _, out, _ = await local.run(
+        ["podman", "ps", "--all", "--format", "json", "--filter", f"label=haplane.lab={lab.file.name}"]
+    )
+    found = {}
+    for entry in json.loads(out or "[]"):
+        name = entry["Names"][0].removeprefix(prefix)
+        found[name] = Seen(machine=name, state=entry["State"], pid=entry.get("Pid") or 0)
+    order = [*lab.cluster.machines, *(name for name in found if name not in lab.cluster.machines)]
+    return tuple(found[name] for name in order if name in found)
+
+
+async def power_off(lab: Lab, name: str) -> None:
+    """Cut the power: first the link, so that no FIN or RST of the dying machine gets out, then kill everything."""
+    lab.machine(name)
+    one = next((one for one in await status(lab) if one.machine == name), None)
+    if one is None:
+        raise UsageError(f"{name} has not been made yet", hint="haplane lab up")
+    if one.state != "running":
+        return
+    namespace = Path(f"/proc/{one.pid}/ns/net")
+    if one.pid <= 1 or namespace.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
+        # Never cut this host's own link: the fault must stay inside the lab.
+        raise HaplaneError(
+            f"{name} shares this host's network: nothing was cut", hint="remove it (haplane lab down) and make it anew"
+        )
+    inside = ["nsenter", f"--net={namespace}"]
+    # Only the way out is cut; the veths of pods stay, as they do in a machine that loses its power at once.
+    await local.run([*inside, "ip", "link", "set", "eth0", "down"])
+    await local.run(["podman", "kill", "--signal", "KILL", lab.container(name)])
+
+
+async def power_on(lab: Lab, name: str) -> None:
+    """Start a machine that is off; one that runs stays as it is."""
+    lab.machine(name)
+    await local.run(["podman", "start", lab.container(name)], hint="haplane lab up makes machines that are missing")
+    await _ensure_host_address(lab)
+
+
+def shell_command(lab: Lab, name: str) -> list[str]:
+    lab.machine(name)
+    return ["podman", "exec", "--interactive", "--tty", lab.container(name), "/bin/bash", "--login"]
+
+
+async def _ensure_network(lab: Lab) -> None:
+    code, _, _ = await local.run(["podman", "network", "exists", lab.network], check=False)
+    if code == 0:
+        return
+    # --internal: no gateway and no NAT, so nothing in the lab can reach anything outside.
+    await local.run(
+        ["podman", "network", "create", "--internal", "--disable-dns", "--subnet", str(lab.file.subnet), lab.network],
+        hint="another network may use these addresses: change subnet, vip and addresses in lab.yaml and cluster.yaml",
+    )
+
+
+async def _ensure_host_address(lab: Lab) -> None:
+    """Give this host an address on the lab's bridge, so that SSH reaches the machines.
+
+    The bridge goes when the last machine stops, and its address with it.
+    """
+    _, out, _ = await local.run(["podman", "network", "inspect", lab.network])
+    bridge = json.loads(out)[0]["network_interface"]
+    address = f"{next(lab.file.subnet.hosts())}/{lab.file.subnet.prefixlen}"
+    await local.run(["ip", "address", "replace", address, "dev", bridge])
+
+
+async def _create(lab: Lab, machine: Machine, tag: str) -> None:
+    """Why these flags: crun refuses hybrid cgroups, hence runc. --systemd=always breaks kubelet there (it bind-mounts
+    the host's name=systemd hierarchy over the private one, and runc inside then cannot mount /sys/fs/cgroup), hence
+    --systemd=false with what systemd needs given by hand, and a private cgroup namespace. Volumes for containerd and
+    etcd: overlayfs cannot lie on overlayfs, and etcd's fsync should reach a real file system.
+    """
+    arguments = ["podman", "run", "--detach", "--name", lab.container(machine.name), "--hostname", machine.name]
+    arguments += ["--label", f"haplane.lab={lab.file.name}", "--runtime", "runc", "--privileged"]
+    arguments += ["--systemd=false", "--cgroupns=private", "--env", "container=podman", "--stop-signal=SIGRTMIN+3"]
+    arguments += ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"]
+    arguments += ["--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--no-hosts", "--dns=none"]
+    arguments += ["--volume", "/var/lib/containerd", "--volume", "/var/lib/etcd"]
+    key = lab.paths.host_key(machine.name).absolute()
+    arguments += ["--volume", f"{key}:/etc/ssh/ssh_host_ed25519_key:ro"]
+    public = lab.paths.user_key.with_name("id_ed25519.pub").absolute()
+    home = "/root" if machine.ssh.user == "root" else f"/home/{machine.ssh.user}"
+    arguments += ["--volume", f"{public}:{home}/.ssh/authorized_keys:ro"]
+    for outside, inside in lab.file.mounts.items():
+        Path(outside).expanduser().mkdir(parents=True, exist_ok=True)
+        arguments += ["--volume", f"{Path(outside).expanduser().absolute()}:{inside}:ro"]
+    arguments += ["--network", f"{lab.network}:ip={machine.address}", tag, "/sbin/init"]
+    await local.run(arguments)
+
+
+async def _wait_for_sshd(machine: Machine, progress: Progress) -> None:
+    started = time.monotonic()
+    while time.monotonic() - started < BOOT_TIMEOUT_S:
+        try:
+            async with asyncio.timeout(2):
+                reader, writer = await asyncio.open_connection(str(machine.address), machine.ssh.port)
+                banner = await reader.readline()
+                writer.close()
+            if banner.startswith(b"SSH-"):
+                progress.done(machine.name, f"up after {time.monotonic() - started:.1f} s")
+                return
+        except OSError:
+            pass
+        await asyncio.sleep(0.1)
+    raise HaplaneError(
+        f"{machine.name} was started, but its sshd did not answer within {BOOT_TIMEOUT_S} s",
+        where=f"{machine.address} port {machine.ssh.port}",
+        hint=f"haplane lab shell {machine.name}, then: systemctl --failed; journalctl -b",
+    )

@@ -1,0 +1,127 @@
+"""Facts: what a machine holds now, read by one command and parsed by a pure function."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from haplane.components.base import RUN, STATE, Measured
+from haplane.components.keepalived import STATE_FILE
+from haplane.model.cluster import Address
+
+# Kept on a control-plane node: `begun init|join`, then the cluster's identity; replaced by `done ...` when it is one.
+MEMBERSHIP = f"{STATE}/membership"
+AUTHORITY = "/etc/kubernetes/pki/ca.crt"
+# Beside the data they speak of: a marker elsewhere would outlive it.
+IMAGES_MARKER = "/var/lib/containerd/.haplane-images"
+BUNDLE_MARKERS = f"{STATE}/verified"
+LOADED = f"{STATE}/loaded"
+JOB_UNITS = "haplane-job-*"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One machine. files: path -> (sha256, octal mode). units: name -> (enabled, active) as systemctl says."""
+
+    measured: Measured
+    hostname: str
+    system: str
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    loaded: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    packages: frozenset[str] = frozenset()
+    bundles: frozenset[str] = frozenset()
+    images: str = ""
+    membership: str = ""
+    has_etcd_data: bool = False
+    has_kubelet: bool = False
+    authority: str | None = None
+    jobs: tuple[str, ...] = ()
+    holds_vip: bool = False
+    vrrp_state: str = ""
+
+
+def command(address: Address, vip: Address, files: Iterable[str], units: Iterable[str], packages: Iterable[str]) -> str:
+    """The shell script whose output `parse` reads: lines of a key and tab-separated values."""
+    quoted = " ".join(shlex.quote(path) for path in files)
+    unit_list = " ".join(units)
+    return f"""
+LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin; T='\t'
+echo "interface$T$(ip -o addr show | awk -v a='{address}' '{{split($4,p,"/"); if (p[1]==a) {{print $2; exit}}}}')"
+echo "vip$T$(ip -o addr show | awk -v a='{vip}' '{{split($4,p,"/"); if (p[1]==a) print $2}}' | head -n 1)"
+echo "open_files$T$(awk '/^Max open files/{{print $5}}' /proc/1/limits)"
+echo "memory$T$(awk '/^MemTotal/{{print $2*1024}}' /proc/meminfo)"
+echo "hostname$T$(uname -n)"
+echo "system$T$(. /etc/os-release; echo "$ID $VERSION_ID $(uname -m)")"
+for f in {quoted}; do [ -f "$f" ] && echo "file$T$(sha256sum < "$f" | cut -d' ' -f1)$T$(stat -c %a "$f")$T$f"; done
+for f in {LOADED}/*; do [ -f "$f" ] && echo "loaded$T${{f##*/}}$T$(cat "$f")"; done
+systemctl show -p Id -p UnitFileState -p ActiveState {unit_list} | awk -v RS= -v T="$T" '{{
+  n=split($0,l,"\\n"); for(i=1;i<=n;i++){{split(l[i],k,"="); v[k[1]]=k[2]}}
+  print "unit" T v["Id"] T v["UnitFileState"] T v["ActiveState"]}}'
+dpkg-query -W -f '${{db:Status-Status}}\t${{Package}}\n' {" ".join(packages)} 2>/dev/null \
+| awk -v T="$T" '$1=="installed"{{print "package" T $2}}'
+for f in {BUNDLE_MARKERS}/*; do [ -f "$f" ] && [ -d "{STATE}/bundles/${{f##*/}}" ] && echo "bundle$T${{f##*/}}"; done
+[ -f {IMAGES_MARKER} ] && echo "images$T$(cat {IMAGES_MARKER})"
+[ -f {MEMBERSHIP} ] && echo "membership$T$(cat {MEMBERSHIP})"
+[ -d /var/lib/etcd/member ] && echo "etcd_data${{T}}yes"
+[ -e /etc/kubernetes/kubelet.conf ] && echo "kubelet${{T}}yes"
+[ -s {AUTHORITY} ] && echo "authority$T$(base64 -w0 {AUTHORITY})"
+systemctl list-units --plain --no-legend --state=active,activating '{JOB_UNITS}' | awk -v T="$T" '{{print "job" T $1}}'
+[ -f {STATE_FILE} ] && echo "vrrp$T$(cat {STATE_FILE})"
+[ -d {RUN} ] || mkdir -p {RUN} || true
+exit 0
+"""
+
+
+def parse(output: str) -> Facts:
+    """Output of `command` -> Facts. Lines that are not understood are left out."""
+    single: dict[str, str] = {}
+    files: dict[str, tuple[str, str]] = {}
+    loaded: dict[str, str] = {}
+    units: dict[str, tuple[str, str]] = {}
+    many: dict[str, list[str]] = {"package": [], "bundle": [], "job": []}
+    for line in output.splitlines():
+        key, *values = line.split("\t")
+        if key == "file" and len(values) == 3:
+            files[values[2]] = (values[0], values[1])
+        elif key == "loaded" and len(values) == 2:
+            loaded[values[0]] = values[1]
+        elif key == "unit" and len(values) == 3:
+            units[values[0]] = (values[1], values[2])
+        elif key in many and values:
+            many[key].append(values[0])
+        elif len(values) == 1:
+            single[key] = values[0].strip()
+    default = Measured()
+    return Facts(
+        measured=Measured(
+            interface=single.get("interface") or default.interface,
+            open_files=_number(single.get("open_files"), default.open_files),
+            memory_bytes=_number(single.get("memory"), default.memory_bytes),
+        ),
+        hostname=single.get("hostname", ""),
+        system=single.get("system", ""),
+        files=files,
+        loaded=loaded,
+        units=units,
+        packages=frozenset(many["package"]),
+        bundles=frozenset(many["bundle"]),
+        images=single.get("images", ""),
+        membership=single.get("membership", ""),
+        has_etcd_data=single.get("etcd_data") == "yes",
+        has_kubelet=single.get("kubelet") == "yes",
+        authority=base64.b64decode(single["authority"]).decode() if single.get("authority") else None,
+        jobs=tuple(many["job"]),
+        holds_vip=bool(single.get("vip")),
+        vrrp_state=single.get("vrrp", ""),
+    )
+
+
+def _number(text: str | None, default: int) -> int:
+    """'unlimited' and nothing at all become the default."""
+    try:
+        return int(float(text or ""))
+    except ValueError:
+        return default

@@ -1,0 +1,238 @@
+"""plan and apply: one readable ordered list of phases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from haplane.design.design import Design, identity
+from haplane.model.bundle import BundleManifest
+from haplane.model.cluster import Cluster
+from haplane.model.errors import HaplaneError
+from haplane.model.progress import Progress
+from haplane.observe import facts as facts_of
+from haplane.observe.facts import Facts
+from haplane.phases.change import Change, Step
+from haplane.phases.context import Context, Phase
+from haplane.phases.create import (
+    CreateAuthority,
+    CreateCluster,
+    JoinNodes,
+    StartBalancer,
+    StartVip,
+    UndoUnfinished,
+    WaitUntilWhole,
+)
+from haplane.phases.decide import decide
+from haplane.phases.lock import locked
+from haplane.phases.prepare import InstallPackages, PrepareHost, PrepareKubelet, SendBundle, StartContainerd
+from haplane.transport.ssh import Fleet, Remote, Unreachable
+
+PHASES: tuple[type[Phase], ...] = (
+    InstallPackages,
+    SendBundle,
+    PrepareHost,
+    StartContainerd,
+    UndoUnfinished,
+    PrepareKubelet,
+    CreateAuthority,
+    StartBalancer,
+    StartVip,
+    CreateCluster,
+    JoinNodes,
+    WaitUntilWhole,
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything an apply needs besides the machines.
+
+    bundle: what is in the cache now, unverified; obtain makes or verifies it, and is called only when a machine
+    needs it. skip: machines left out, of a cluster that has quorum.
+    """
+
+    cluster: Cluster
+    bundle: BundleManifest | None
+    obtain: Callable[[], Awaitable[tuple[BundleManifest, Path]]]
+    progress: Progress
+    skip: frozenset[str] = frozenset()
+
+
+async def plan(inputs: Inputs) -> tuple[Step, ...]:
+    """What an apply would do now, machine by machine. Touches nothing."""
+    async with Fleet(inputs.cluster.machines) as fleet:
+        remotes, silent = await _connect(fleet, inputs)
+        context = await _context(inputs, remotes, silent, token="", dry=True)
+        return await _run(context)
+
+
+async def apply(inputs: Inputs) -> tuple[Step, ...]:
+    """Bring the machines to the design. Can be killed at any moment and run again. Returns what was done."""
+    async with AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(Fleet(inputs.cluster.machines))
+        remotes, silent = await _connect(fleet, inputs)
+        token = await stack.enter_async_context(locked(remotes, command="haplane apply"))
+        await _wait_for_jobs(remotes, inputs.progress)
+        context = await _context(inputs, remotes, silent, token=token, dry=False)
+        bundle = context.design.bundle
+        if bundle is None or any(bundle.folder_name not in one.bundles for one in context.facts.values()):
+            manifest, context.bundle_folder = await inputs.obtain()
+            context.design = replace(context.design, bundle=manifest)
+        return await _run(context)
+
+
+async def _connect(fleet: Fleet, inputs: Inputs) -> tuple[dict[str, Remote], dict[str, HaplaneError]]:
+    wanted = [machine for machine in inputs.cluster.control_plane if machine.name not in inputs.skip]
+    found = await fleet.connect_all(wanted)
+    remotes = {name: one for name, one in found.items() if isinstance(one, Remote)}
+    silent: dict[str, HaplaneError] = {name: one for name, one in found.items() if isinstance(one, Unreachable)}
+    if not remotes:
+        raise _nobody_answers(silent)
+    return remotes, silent
+
+
+def _nobody_answers(silent: Mapping[str, HaplaneError]) -> HaplaneError:
+    if len(silent) == 1:
+        return next(iter(silent.values()))
+    first = next(iter(silent.values()))
+    why = "\n".join(f"{name}: {error.what}" for name, error in silent.items())
+    return HaplaneError(
+        "no machine could be logged in to", where=first.where, why=f"{why}\n{first.why}", hint=first.hint
+    )
+
+
+async def gather(cluster: Cluster, remotes: Mapping[str, Remote], design: Design) -> dict[str, Facts]:
+    """Facts of all these machines at once, one command each."""
+
+    async def one(name: str) -> Facts:
+        components = design.components[name].values()
+        command = facts_of.command(
+            cluster.machines[name].address,
+            cluster.endpoint.vip.ip,
+            [file.path for component in components for file in component.files],
+            [component.unit for component in components if component.unit],
+            design.packages(name),
+        )
+        done = await remotes[name].run(command, shown_as="read facts")
+        return facts_of.parse(done.stdout)
+
+    found = await asyncio.gather(*(one(name) for name in remotes))
+    return dict(zip(remotes, found, strict=True))
+
+
+async def _context(
+    inputs: Inputs, remotes: Mapping[str, Remote], silent: Mapping[str, HaplaneError], *, token: str, dry: bool
+) -> Context:
+    cluster = inputs.cluster
+    facts = await gather(cluster, remotes, Design(cluster, inputs.bundle))
+    _check_skipped(inputs, facts)
+    decision = decide(facts, silent, identity(cluster))
+    measured = {name: one.measured for name, one in facts.items()}
+    # Of a node of the cluster, never of a machine whose kubeadm was cut short and will be undone.
+    authority = facts[decision.members[0]].authority if decision.members else None
+    return Context(
+        cluster=cluster,
+        design=Design(cluster, inputs.bundle, authority, measured),
+        remotes=remotes,
+        facts=facts,
+        decision=decision,
+        bundle_folder=None,
+        progress=inputs.progress,
+        token=token,
+        dry=dry,
+    )
+
+
+def _check_skipped(inputs: Inputs, facts: Mapping[str, Facts]) -> None:
+    if not inputs.skip:
+        return
+    unknown = inputs.skip - {machine.name for machine in inputs.cluster.control_plane}
+    members = sum(one.membership.startswith("done") for one in facts.values())
+    quorum = len(inputs.cluster.control_plane) // 2 + 1
+    if unknown or members < quorum:
+        raise HaplaneError(
+            f"--skip {' '.join(sorted(inputs.skip))} is not possible",
+            why=f"no such machine: {', '.join(unknown)}"
+            if unknown
+            else f"without it {members} nodes of the cluster answer, and {quorum} are a quorum",
+        )
+
+
+async def _wait_for_jobs(remotes: Mapping[str, Remote], progress: Progress) -> None:
+    """A haplane that died may have left a job running on a machine: it is let finish, never run twice."""
+    script = f"""
+units() {{ systemctl list-units --plain --no-legend --state=active,activating '{facts_of.JOB_UNITS}'; }}
+units; for i in $(seq 6000); do [ -z "$(units)" ] && exit 0; sleep 0.1; done; exit 1
+"""
+
+    async def one(name: str, remote: Remote) -> None:
+        first = await remote.run(script.split("\n")[1] + "\nunits", shown_as="look for unfinished jobs")
+        if first.stdout.strip():
+            progress.now(name, f"waiting for {first.stdout.split()[0]}, begun by an earlier apply")
+            await remote.run(script, shown_as="wait for unfinished jobs", timeout_s=900)
+
+    await asyncio.gather(*(one(name, remote) for name, remote in remotes.items()))
+
+
+async def _run(context: Context) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for kind in PHASES:
+        phase = kind()
+        machines = phase.machines(context)
+        if phase.rolls and context.is_live:
+            await _roll(phase, [name for name in context.backups_first if name in machines], context, steps)
+        else:
+            await _together(phase, machines, context, steps)
+    return tuple(steps)
+
+
+async def _together(phase: Phase, machines: Sequence[str], context: Context, steps: list[Step]) -> None:
+    changes = [_change(phase, name, context) for name in machines]
+    try:
+        # A TaskGroup: the first failure stops the others; what they had begun can be run again.
+        async with asyncio.TaskGroup() as group:
+            for change in changes:
+                group.create_task(phase.run(context, change))
+    except* HaplaneError as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        for change in changes:
+            steps.extend(change.steps)
+
+
+async def _roll(phase: Phase, machines: Sequence[str], context: Context, steps: list[Step]) -> None:
+    """One machine at a time; a gate that fails puts that machine's previous files back and stops."""
+    for name in machines:
+        change = _change(phase, name, context)
+        try:
+            await phase.run(context, change)
+        finally:
+            steps.extend(change.steps)
+        if not change.steps or context.dry:
+            continue
+        try:
+            await phase.gate(context, name)
+        except HaplaneError as error:
+            await change.roll_back()
+            raise HaplaneError(
+                f"{error.what}; its previous files were put back and nothing else was changed",
+                where=error.where,
+                why=error.why,
+                hint=error.hint,
+            ) from None
+
+
+def _change(phase: Phase, machine: str, context: Context) -> Change:
+    return Change(
+        machine=machine,
+        phase=phase.title,
+        remote=context.remotes[machine],
+        facts=context.facts[machine],
+        token=context.token,
+        progress=context.progress,
+        dry=context.dry,
+    )

@@ -1,0 +1,193 @@
+"""`Change` is the only door to a machine: in a plan it records sentences and diffs, in an apply it acts."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import shlex
+import tarfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from haplane.components.base import RUN, STATE, ComponentDesign, File, FileSet
+from haplane.model.errors import CommandFailed, HaplaneError
+from haplane.model.progress import Progress
+from haplane.observe.facts import LOADED, Facts
+from haplane.phases.lock import LOST, guard
+from haplane.transport.ssh import Completed, Remote
+
+JOB_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class Step:
+    """One mutation as a plan shows it. diff: unified, empty for what is not a file."""
+
+    machine: str
+    phase: str
+    sentence: str
+    diff: str = ""
+
+
+@dataclass
+class Change:
+    """One machine within one phase. dry: nothing is touched, steps are recorded."""
+
+    machine: str
+    phase: str
+    remote: Remote
+    facts: Facts
+    token: str
+    progress: Progress
+    dry: bool
+    steps: list[Step] = field(default_factory=list)
+    undo: list[ComponentDesign] = field(default_factory=list)
+
+    async def sh(
+        self, script: str, *, shown_as: str = "", stdin: bytes | None = None, timeout_s: float = 120
+    ) -> Completed:
+        """Run a script under the lock. Only from actions: never in a dry run."""
+        assert not self.dry, "a dry run must not touch a machine"
+        try:
+            return await self.remote.run(
+                guard(self.token) + script, shown_as=shown_as, stdin=stdin, timeout_s=timeout_s
+            )
+        except CommandFailed as error:
+            if error.code == LOST:
+                raise HaplaneError(
+                    f"the lock on {self.machine} was lost",
+                    where=error.where,
+                    why="the machine was restarted, or another haplane took over after this one was silent too long",
+                    hint="run the same command again",
+                ) from error
+            raise
+
+    async def do(self, sentence: str, action: Callable[[], Awaitable[object]], *, diff: str = "") -> None:
+        """A mutation: the sentence that a plan prints, and the action."""
+        self.steps.append(Step(self.machine, self.phase, sentence, diff))
+        if not self.dry:
+            self.progress.now(self.machine, sentence)
+            await action()
+
+    async def component(self, design: ComponentDesign) -> bool:
+        """Bring files and daemon to the design; True if anything differed."""
+        changed = [files for files in design.file_sets if self._differs(files)]
+        for files in changed:
+            await self.do(
+                f"write {', '.join(file.path for file in self._differing(files))}",
+                lambda files=files: self._install(design, files),  # type: ignore[misc]
+                diff=await self._diff(files),
+            )
+        enabled, active = self.facts.units.get(design.unit, ("enabled", "active"))
+        asleep = design.unit and (enabled != "enabled" or (active != "active" and not design.started_later))
+        stale = self.facts.loaded.get(design.name) != design.digest
+        if changed or stale or asleep:
+            self.undo.append(design)
+            await self.do(design.sentence, lambda: self._load(design))
+            return True
+        return False
+
+    async def _load(self, design: ComponentDesign) -> None:
+        # The marker is written last: a death before it makes the next apply load again.
+        marker = f"mkdir -p {LOADED} && echo {design.digest} > {LOADED}/.{design.name} && "
+        marker += f"mv {LOADED}/.{design.name} {LOADED}/{design.name}"
+        await self.sh(f"set -e\n{design.apply}\n{marker}", shown_as=design.apply.splitlines()[0])
+
+    async def roll_back(self) -> None:
+        """Put the previous files of what this change wrote back, and load them."""
+        for design in self.undo:
+            paths = " ".join(shlex.quote(file.path) for file in design.files)
+            script = f"""
+for path in {paths}; do
+  if [ -f "{STATE}/previous$path" ]; then cp -p "{STATE}/previous$path" "$path"; fi
+done
+{design.apply}
+rm -f {LOADED}/{design.name}
+"""
+            await self.sh(script, shown_as=f"put the previous files of {design.name} back")
+
+    async def job(self, name: str, script: str, *, stdin: bytes | None = None, secret_file: str = "") -> str:
+        """Run a long script as a unit of the machine's own, so that it ends well even if haplane does not.
+
+        If a job of this name is running already (begun by a haplane that died), it is waited for instead. stdin is
+        put into secret_file (in /run, mode 0600), which the script should remove. Returns the output.
+        """
+        unit = f"haplane-job-{name}"
+        folder = f"{RUN}/jobs"
+        put = f"(umask 077; cat > {secret_file})" if secret_file else "cat > /dev/null"
+        start = f"""
+mkdir -p {folder} && cd {folder}
+if ! systemctl is-active --quiet {unit}; then
+  rm -f {name}.code
+  {put}
+  systemctl reset-failed {unit} 2>/dev/null
+  cat > {name}.sh <<'HAPLANE_END_OF_JOB'
+{script}
+HAPLANE_END_OF_JOB
+  systemd-run --quiet --collect --unit={unit} --working-directory={folder} /bin/sh -c \
+    '/bin/sh -e {name}.sh > {name}.log 2>&1; code=$?; echo $code > {name}.code; exit $code' || exit
+fi
+while systemctl is-active --quiet {unit}; do sleep 0.1; done
+[ -s {name}.code ] || {{ echo 'the job was ended from outside' >&2; exit 1; }}
+code=$(cat {name}.code)
+if [ "$code" = 0 ]; then cat {name}.log; else tail -n 25 {name}.log >&2; fi
+exit "$code"
+"""
+        done = await self.sh(
+            start, shown_as=script.strip().splitlines()[-1][:160], stdin=stdin, timeout_s=JOB_TIMEOUT_S
+        )
+        return done.stdout
+
+    def _differing(self, files: FileSet) -> list[File]:
+        return [file for file in files.files if self.facts.files.get(file.path) != (file.sha256, f"{file.mode:o}")]
+
+    def _differs(self, files: FileSet) -> bool:
+        return bool(self._differing(files))
+
+    async def _diff(self, files: FileSet) -> str:
+        parts = []
+        for file in files.files:
+            if self.facts.files.get(file.path, ("",))[0] == file.sha256:
+                continue
+            before = ""
+            if file.path in self.facts.files:
+                before = (await self.remote.run(f"cat {shlex.quote(file.path)}", check=False)).stdout
+            lines = difflib.unified_diff(
+                before.splitlines(keepends=True),
+                file.content.splitlines(keepends=True),
+                fromfile=f"{self.machine}:{file.path}" if before else "/dev/null",
+                tofile=f"{self.machine}:{file.path}",
+            )
+            parts.append("".join(lines))
+        return "".join(parts)
+
+    async def _install(self, design: ComponentDesign, files: FileSet) -> None:
+        """Stage, check what arrived, validate with the component's own validator, then rename each into place."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for file in files.files:
+                content = file.content.encode()
+                member = tarfile.TarInfo("." + file.path)
+                member.size, member.mode = len(content), file.mode
+                tar.addfile(member, io.BytesIO(content))
+        staging = f"{STATE}/staging/{design.name}"
+        sums = "".join(f"{file.sha256}  .{file.path}\n" for file in files.files)
+        # Temporary names begin with a dot and lack the suffix: kubelet and containerd read every other file.
+        script = f"""
+set -e
+rm -rf {staging} && mkdir -p {staging} && cd {staging}
+tar -x --no-same-owner
+sha256sum --check --quiet <<'HAPLANE_SUMS'
+{sums}HAPLANE_SUMS
+{files.validate + " > .validation 2>&1 || { cat .validation >&2; exit 1; }" if files.validate else ""}
+sed 's/^[0-9a-f]*  [.]//' <<'HAPLANE_SUMS' | while read -r path; do
+{sums}HAPLANE_SUMS
+  folder=${{path%/*}}; new="$folder/.${{path##*/}}.haplane"
+  mkdir -p "$folder" "{STATE}/previous$folder"
+  if [ -f "$path" ]; then cp -p "$path" "{STATE}/previous$path"; fi
+  cp -p ".$path" "$new"; chown 0:0 "$new"; sync -f "$new"; mv -f "$new" "$path"
+done
+rm -rf {staging}
+"""
+        shown = f"validate and write {', '.join(file.path for file in files.files)}"
+        await self.sh(script, shown_as=shown, stdin=archive.getvalue())

@@ -1,0 +1,223 @@
+"""Phases that make the cluster: its authority, balancers and VIP, the first node, the others."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+from haplane.components import haproxy
+from haplane.components.base import RUN, STATE
+from haplane.components.kubernetes import INIT_FILE, control_plane_endpoint, join_file
+from haplane.design.design import identity
+from haplane.model.errors import HaplaneError
+from haplane.observe.facts import AUTHORITY, MEMBERSHIP
+from haplane.phases.change import Change
+from haplane.phases.context import Context, Phase
+from haplane.phases.decide import Membership, membership
+from haplane.phases.prepare import import_images
+
+KUBECONFIG = "--kubeconfig /etc/kubernetes/admin.conf"
+JOIN_FILE = f"{RUN}/kubeadm-join.yaml"
+UPLOAD_FILE = f"{RUN}/kubeadm-upload.yaml"
+TOKEN_LIFE = "1h"
+GATE_TIMEOUT_S = 60
+
+
+def _mark(word: str, context: Context) -> str:
+    """Remember what this machine is to the cluster. Survives a power cut: synced before it counts."""
+    line = f"{word} {identity(context.cluster)}"
+    new = f"{STATE}/.membership"
+    return f"mkdir -p {STATE} && echo '{line}' > {new} && sync -f {new} && mv {new} {MEMBERSHIP}"
+
+
+class UndoUnfinished(Phase):
+    """kubeadm that was cut short (the machine lost power) is undone, so that it can start anew."""
+
+    title = "Undo what kubeadm left unfinished"
+
+    def machines(self, context: Context) -> Sequence[str]:
+        return context.decision.clean
+
+    async def run(self, context: Context, do: Change) -> None:
+        if membership(do.facts) is Membership.BEGUN_JOIN and context.is_live:
+            address = context.cluster.machines[do.machine].address
+            seed = context.remotes[context.seed()]
+            # A member that never finished joining still counts for quorum until it is removed.
+            script = f"""
+set -e
+e="etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
+--cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
+id=$($e member list | grep -F "https://{address}:2380" | cut -d, -f1)
+[ -z "$id" ] || $e member remove "$id"
+kubectl {KUBECONFIG} delete node {do.machine} --ignore-not-found --wait=false
+"""
+            await do.do(
+                f"remove {do.machine}'s unfinished etcd member and node from the cluster",
+                lambda: seed.run(script, shown_as=f"remove the unfinished member {do.machine}"),
+            )
+        await do.do("undo the unfinished kubeadm", lambda: do.job("undo", reset_script()))
+        await do.do("forget that it was begun", lambda: do.sh(f"rm -f {MEMBERSHIP}"))
+
+
+def reset_script() -> str:
+    """Take Kubernetes off a machine: nodes' data, static pods, certificates, network. The bundle stays."""
+    return """
+if command -v kubeadm >/dev/null; then
+  kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock --cleanup-tmp-dir || true
+fi
+systemctl stop kubelet 2>/dev/null || true
+rm -rf /etc/kubernetes/manifests /etc/kubernetes/pki /etc/kubernetes/*.conf /var/lib/etcd/member
+rm -rf /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env /var/lib/kubelet/pki
+rm -rf /etc/kubernetes/tmp
+"""
+
+
+class CreateAuthority(Phase):
+    """The CA comes first, so that HAProxy can verify apiservers from its first check on."""
+
+    title = "Create the cluster's certificate authority"
+
+    def machines(self, context: Context) -> Sequence[str]:
+        return [context.decision.init] if context.decision.init else []
+
+    async def run(self, context: Context, do: Change) -> None:
+        async def create() -> None:
+            done = await do.sh(
+                f"set -e\n{_mark('begun init', context)}\n"
+                f"[ -s {AUTHORITY} ] || kubeadm init phase certs ca --config {INIT_FILE} > /dev/null\n"
+                f"cat {AUTHORITY}",
+                shown_as="kubeadm init phase certs ca",
+            )
+            context.design = context.design.with_authority(done.stdout)
+
+        await do.do("create the CA of the cluster (its key stays on the machine)", create)
+
+
+class StartBalancer(Phase):
+    title = "Start the load balancers"
+    rolls = True
+
+    async def run(self, context: Context, do: Change) -> None:
+        await do.component(context.design.components[do.machine]["haproxy"])
+
+    async def gate(self, context: Context, machine: str) -> None:
+        await endpoint_answers(context, machine, str(context.cluster.machines[machine].address))
+
+
+class StartVip(Phase):
+    title = "Start the virtual IP"
+    rolls = True
+
+    async def run(self, context: Context, do: Change) -> None:
+        await do.component(context.design.components[do.machine]["keepalived"])
+
+    async def gate(self, context: Context, machine: str) -> None:
+        await endpoint_answers(context, machine, str(context.cluster.endpoint.vip.ip))
+
+
+async def endpoint_answers(context: Context, machine: str, host: str) -> None:
+    """The API answers through this address, asked from the machine. Raises HaplaneError after GATE_TIMEOUT_S."""
+    port = context.cluster.endpoint.port
+    bracketed = f"[{host}]" if ":" in host else host
+    url = f"https://kubernetes:{port}/readyz"
+    ask = (
+        f"curl --silent --fail --max-time 2 --output /dev/null --cacert {haproxy.AUTHORITY} "
+        f"--connect-to kubernetes:{port}:{bracketed}:{port} {url}"
+    )
+    script = f"for i in $(seq {GATE_TIMEOUT_S * 2}); do {ask} && exit 0; sleep 0.5; done; {ask} --show-error"
+    done = await context.remotes[machine].run(script, check=False, timeout_s=GATE_TIMEOUT_S * 5, shown_as=ask)
+    if done.code:
+        raise HaplaneError(
+            f"after its change, {machine} does not reach the API at {host} port {port}",
+            where=f"{machine}: {ask}",
+            why=f"exit code {done.code} for {GATE_TIMEOUT_S} s\n{done.stderr.strip()}",
+            hint=f"on {machine}: journalctl -u haproxy -u keepalived -n 50; haplane status shows each view",
+        )
+
+
+class CreateCluster(Phase):
+    """kubeadm init on one machine, while the others load their images."""
+
+    title = "Create the cluster"
+
+    async def run(self, context: Context, do: Change) -> None:
+        await import_images(context, do)
+        if do.machine != context.decision.init:
+            return
+        script = f"kubeadm init --config {INIT_FILE} --skip-token-print\n{_mark('done', context)}"
+        await do.do("kubeadm init", lambda: do.job("kubeadm", script))
+
+
+class JoinNodes(Phase):
+    title = "Join the other control-plane nodes"
+
+    def __init__(self) -> None:
+        self._minted: asyncio.Task[tuple[str, str]] | None = None
+
+    def machines(self, context: Context) -> Sequence[str]:
+        return context.decision.join
+
+    async def run(self, context: Context, do: Change) -> None:
+        await do.do(
+            f"kubeadm join through {control_plane_endpoint(context.design.view(do.machine))}",
+            lambda: self._join(context, do),
+        )
+
+    async def _join(self, context: Context, do: Change) -> None:
+        # One token and one key serve all that join now.
+        if self._minted is None:
+            self._minted = asyncio.create_task(_mint(context))
+        token, key = await self._minted
+        file = join_file(
+            context.design.view(do.machine),
+            token=token,
+            certificate_key=key,
+            authority_hash=authority_hash(context.design.authority or ""),
+            via=control_plane_endpoint(context.design.view(do.machine)),
+        )
+        await do.sh(f"set -e\n{_mark('begun join', context)}", shown_as="remember that the join began")
+        script = f"trap 'rm -f {JOIN_FILE}' EXIT\nkubeadm join --config {JOIN_FILE}\n{_mark('done', context)}"
+        await do.job("kubeadm", script, stdin=file.encode(), secret_file=JOIN_FILE)
+
+
+async def _mint(context: Context) -> tuple[str, str]:
+    """A join token and a certificate key, both fresh and short-lived, made by a node of the cluster."""
+    seed = context.remotes[context.seed()]
+    # The key goes into the configuration, as kubeadm wants it, and never onto a disk or into a list of processes.
+    script = f"""set -e
+key=$(kubeadm certs certificate-key)
+trap 'rm -f {UPLOAD_FILE}' EXIT
+(umask 077; {{ echo "certificateKey: $key"; cat {INIT_FILE}; }} > {UPLOAD_FILE})
+kubeadm init phase upload-certs --upload-certs --config {UPLOAD_FILE} {KUBECONFIG} > /dev/null
+token=$(kubeadm token create --ttl {TOKEN_LIFE} {KUBECONFIG})
+echo "$token $key"
+"""
+    done = await seed.run(script, shown_as="mint a join token and a certificate key")
+    token, key = done.stdout.split()[-2:]
+    return token, key
+
+
+def authority_hash(pem: str) -> str:
+    """sha256:HEX over the certificate's public key, as kubeadm's caCertHashes wants it (RFC 7469 pin)."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from cryptography.x509 import load_pem_x509_certificate
+
+    key = load_pem_x509_certificate(pem.encode()).public_key()
+    return "sha256:" + hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+class WaitUntilWhole(Phase):
+    title = "Wait until every node is ready"
+
+    def machines(self, context: Context) -> Sequence[str]:
+        return [context.seed()]
+
+    async def run(self, context: Context, do: Change) -> None:
+        new = context.decision.join + ((context.decision.init,) if context.decision.init else ())
+        if not new:
+            return
+        names = " ".join(f"node/{name}" for name in context.facts)
+        condition = "Ready" if context.cluster.kubernetes.cni.value != "none" else "MemoryPressure=false"
+        script = f"kubectl {KUBECONFIG} wait --for=condition={condition} --timeout=180s {names}"
+        await do.do("wait until every node is ready", lambda: do.sh(script, timeout_s=200))

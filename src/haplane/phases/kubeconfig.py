@@ -1,0 +1,41 @@
+"""A kubeconfig for administrators: the one secret that leaves the machines, because the user asked for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from haplane.model.cluster import Cluster
+from haplane.model.errors import HaplaneError
+from haplane.transport.ssh import Fleet, Remote, Unreachable
+
+
+async def read(cluster: Cluster) -> str:
+    """admin.conf of the first node that answers. Its server is the endpoint, as kubeadm wrote it."""
+    async with Fleet(cluster.machines) as fleet:
+        found = await fleet.connect_all(cluster.control_plane)
+        for remote in found.values():
+            if isinstance(remote, Remote):
+                done = await remote.run("cat /etc/kubernetes/admin.conf", check=False)
+                if done.code == 0 and done.stdout:
+                    return done.stdout
+    unreachable = [one for one in found.values() if isinstance(one, Unreachable)]
+    raise HaplaneError(
+        "no machine has a kubeconfig to give",
+        where=", ".join(found),
+        why="\n".join(one.what for one in unreachable) or "/etc/kubernetes/admin.conf is on none of them",
+        hint="make the cluster first: haplane apply",
+    )
+
+
+def write(path: Path, text: str) -> None:
+    """Atomically, readable by this user alone from the first byte on."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+            os.fsync(file.fileno())
+        temporary.chmod(0o600)
+        temporary.rename(path)
+    except OSError as error:
+        raise HaplaneError(f"cannot write {path}", where=str(path), why=str(error)) from None

@@ -1,0 +1,152 @@
+"""Phases that make a machine ready: packages, the bundle, the operating system, containerd."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from haplane.components.base import STATE
+from haplane.components.kubernetes import BINARIES
+from haplane.model.bundle import BundleFile
+from haplane.model.errors import CommandFailed, HaplaneError
+from haplane.observe.facts import BUNDLE_MARKERS, IMAGES_MARKER
+from haplane.phases.change import Change
+from haplane.phases.context import Context, Phase
+from haplane.phases.lock import guard
+
+SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("24.04",)}
+CHUNK_BYTES = 1 << 20
+
+
+class InstallPackages(Phase):
+    title = "Install packages"
+
+    async def run(self, context: Context, do: Change) -> None:
+        missing = [one for one in context.design.packages(do.machine) if one not in do.facts.packages]
+        if not missing:
+            return
+        name, _, rest = do.facts.system.partition(" ")
+        if rest.split(" ")[0] not in SUPPORTED.get(name, ()):
+            raise HaplaneError(
+                f"{do.machine} runs {do.facts.system or 'an unknown system'}: haplane cannot install packages there",
+                where=do.machine,
+                hint=f"supported are Debian 12 and 13 and Ubuntu 24.04; or install these yourself: {' '.join(missing)}",
+            )
+        script = (
+            "export DEBIAN_FRONTEND=noninteractive\n"
+            "apt-get -q update\n"
+            f"apt-get -q install -y --no-install-recommends {' '.join(missing)}"
+        )
+        await do.do(f"install {' '.join(missing)}", lambda: do.job("packages", script))
+
+
+class SendBundle(Phase):
+    title = "Send Kubernetes"
+
+    async def run(self, context: Context, do: Change) -> None:
+        bundle = context.design.bundle
+        if bundle is None:
+            await do.do(f"send Kubernetes {context.cluster.kubernetes.version} (not built yet)", _nothing)
+            return
+        if bundle.folder_name in do.facts.bundles:
+            return
+        await do.do(
+            f"send Kubernetes {bundle.kubernetes_version}, verify it, link its programs",
+            lambda: self._send(context, do),
+        )
+
+    async def _send(self, context: Context, do: Change) -> None:
+        bundle, folder = context.design.bundle, context.bundle_folder
+        assert bundle is not None and folder is not None
+        there = f"{STATE}/bundles/{bundle.folder_name}"
+        wrong = await self._wrong(do, there, bundle.files)
+        for file in wrong:
+            do.progress.now(do.machine, f"sending {file.path} ({file.size >> 20} MB)")
+            await self._upload(do, folder / file.path, f"{there}/{file.path}", file)
+        links = "\n".join(
+            f"ln -sf {there}/bin/{name} .{name}.haplane && mv -f .{name}.haplane {name}" for name in BINARIES
+        )
+        await do.sh(
+            f"set -e\ncd /usr/local/bin\n{links}\n"
+            f"mkdir -p {BUNDLE_MARKERS} && touch {BUNDLE_MARKERS}/{bundle.folder_name}",
+            shown_as="link the programs of Kubernetes into /usr/local/bin",
+        )
+
+    async def _wrong(self, do: Change, there: str, files: tuple[BundleFile, ...]) -> list[BundleFile]:
+        """The files that the machine does not have, or has with other content."""
+        sums = "".join(f"{file.sha256}  {file.path}\n" for file in files)
+        check = f"sha256sum --check 2>/dev/null <<'HAPLANE_SUMS' || true\n{sums}HAPLANE_SUMS\n"
+        script = f"cd {there} 2>/dev/null || exit 0\n{check}"
+        done = await do.sh(script, shown_as="verify the bundle")
+        good = {line.removesuffix(": OK") for line in done.stdout.splitlines() if line.endswith(": OK")}
+        return [file for file in files if file.path not in good]
+
+    async def _upload(self, do: Change, source: Path, target: str, file: BundleFile) -> None:
+        partial = f"{target}.partial"
+        mode = "755" if file.executable else "644"
+        script = f"""set -e
+mkdir -p {shlex.quote(str(Path(target).parent))}
+cat > {partial}
+[ "$(sha256sum < {partial} | cut -d' ' -f1)" = {file.sha256} ] || {{ echo 'what arrived is damaged' >&2; exit 1; }}
+chmod {mode} {partial}; sync -f {partial}; mv -f {partial} {target}
+"""
+        try:
+            await do.remote.run(
+                guard(do.token) + script, shown_as=f"receive {target}", stdin=_chunks(source), timeout_s=1800
+            )
+        except CommandFailed as error:
+            # A file that cannot be kept must not fill the disk that etcd may share.
+            await do.sh(f"rm -f {partial}", shown_as="remove what arrived in part")
+            raise error
+
+
+class PrepareHost(Phase):
+    title = "Prepare the operating system"
+
+    async def run(self, context: Context, do: Change) -> None:
+        await do.component(context.design.components[do.machine]["host"])
+
+
+class StartContainerd(Phase):
+    title = "Start the container runtime"
+    rolls = True
+
+    async def run(self, context: Context, do: Change) -> None:
+        await do.component(context.design.components[do.machine]["containerd"])
+
+
+class PrepareKubelet(Phase):
+    title = "Prepare kubelet and kubeadm"
+    rolls = True
+
+    async def run(self, context: Context, do: Change) -> None:
+        await do.component(context.design.components[do.machine]["kubelet"])
+        await do.component(context.design.components[do.machine]["kubeadm"])
+
+
+async def import_images(context: Context, do: Change) -> None:
+    """Load the bundle's images into containerd, unless it has them."""
+    bundle = context.design.bundle
+    if bundle is not None and do.facts.images == bundle.folder_name:
+        return
+    if bundle is None:
+        await do.do("load the container images", _nothing)
+        return
+    archives = [
+        f"{STATE}/bundles/{bundle.folder_name}/{file.path}" for file in bundle.files if file.path.startswith("images/")
+    ]
+    imports = "\n".join(f"ctr -n k8s.io images import --local {archive}" for archive in archives)
+    script = f"{imports}\necho {bundle.folder_name} > {IMAGES_MARKER}"
+    await do.do("load the container images", lambda: do.job("images", script))
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk

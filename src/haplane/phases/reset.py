@@ -1,0 +1,52 @@
+"""Take a cluster off its machines."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from haplane.components.base import RUN, STATE
+from haplane.components.keepalived import STATE_FILE
+from haplane.model.cluster import Cluster
+from haplane.model.errors import HaplaneError
+from haplane.model.progress import Progress
+from haplane.observe.facts import LOADED, MEMBERSHIP
+from haplane.phases.create import reset_script
+from haplane.phases.lock import guard, locked
+from haplane.transport.ssh import Fleet, Remote
+
+# The VIP first, so that clients are refused at once instead of reaching half a cluster.
+STOP_SERVICES = "systemctl disable -q --now keepalived haproxy kubelet 2>/dev/null || true"
+FORGET = f"""
+rm -f {MEMBERSHIP} {LOADED}/haproxy {LOADED}/keepalived {LOADED}/kubelet {LOADED}/kubeadm {STATE_FILE}
+rm -f /etc/keepalived/keepalived.conf /etc/haproxy/haplane-ca.crt
+rm -rf {RUN}/jobs
+"""
+
+
+async def reset(cluster: Cluster, progress: Progress) -> None:
+    """Every control-plane machine must answer: a node left behind would come back as half a cluster.
+
+    Raises HaplaneError; can be run again.
+    """
+    async with AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(Fleet(cluster.machines))
+        found = await fleet.connect_all(cluster.control_plane)
+        for one in found.values():
+            if not isinstance(one, Remote):
+                raise HaplaneError(
+                    "nothing was reset: a machine does not answer",
+                    where=one.where,
+                    why=one.why or one.what,
+                    hint=one.hint,
+                )
+        remotes = {name: one for name, one in found.items() if isinstance(one, Remote)}
+        token = await stack.enter_async_context(locked(remotes, command="haplane reset"))
+
+        async def take_off(name: str, remote: Remote) -> None:
+            progress.now(name, "taking Kubernetes off")
+            script = f"{guard(token)}mkdir -p {STATE}\n{STOP_SERVICES}\n{reset_script()}\n{FORGET}"
+            await remote.run(script, shown_as="kubeadm reset", timeout_s=180)
+            progress.done(name, "reset")
+
+        await asyncio.gather(*(take_off(name, remote) for name, remote in remotes.items()))

@@ -1,0 +1,55 @@
+"""Run a command on this host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from haplane.model.errors import CommandFailed, UsageError
+
+THIS_HOST = "this host"
+
+
+async def run(
+    arguments: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 600,
+    hint: str = "",
+) -> tuple[int, str, str]:
+    """Run a program and return (exit code, stdout, stderr).
+
+    It gets a process group of its own, which is ended when this task is cancelled. Raises CommandFailed when check
+    is set and the exit code is not 0, UsageError when there is no such program.
+    """
+    shown = shlex.join(arguments)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=None if environment is None else {**os.environ, **environment},
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise UsageError(f"{arguments[0]} is not installed on this host", where=shown, hint=hint) from None
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate(stdin)
+    except (asyncio.CancelledError, TimeoutError):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        await process.wait()
+        raise
+    code = process.returncode
+    stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
+    if check and code != 0:
+        raise CommandFailed(THIS_HOST, shown, code, stdout, stderr, hint=hint)
+    return code or 0, stdout, stderr

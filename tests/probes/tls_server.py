@@ -1,0 +1,145 @@
+"""A real TLS server that can be made to misbehave, and the prober run against it as a subprocess."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import json
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from haplane.probes import prober
+
+Line = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Authority:
+    """ca_file holds the CA's certificate; chain_file a server's key and certificate, made by it."""
+
+    ca_file: Path
+    chain_file: Path
+
+
+def make_authority(folder: Path, *, hostname: str = "kubernetes") -> Authority:
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.datetime.now(datetime.UTC)
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test-ca")])
+
+    def builder(name: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        made = x509.CertificateBuilder().issuer_name(ca_name).subject_name(name).public_key(public_key)
+        made = made.serial_number(x509.random_serial_number())
+        return made.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+
+    ca = builder(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))],
+    )
+    leaf = builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)]), key.public_key())
+    leaf = leaf.add_extension(names, False)
+    pem = serialization.Encoding.PEM
+    ca_file, chain_file = folder / "ca.crt", folder / "server.pem"
+    ca_file.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    chain_file.write_bytes(private + leaf.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    return Authority(ca_file, chain_file)
+
+
+@dataclass
+class TlsServer:
+    """Answers each GET. What it does can be changed while it runs."""
+
+    authority: Authority
+    status: int = 200
+    delay_s: float = 0.0
+    answering: bool = True
+    cut_after: int | None = None  # bytes of the answer, then the connection is closed
+    requests: int = 0
+    connections: int = 0
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def start(self) -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(self.authority.chain_file)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Connections are reset; new ones are refused."""
+        if self._server is not None:
+            self._server.close()
+        self._server = None
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while await self._answer(await reader.readuntil(b"\r\n\r\n"), writer):
+                    pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
+        self.requests += 1
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if not self.answering:
+            await asyncio.sleep(3600)
+        answer = f"HTTP/1.1 {self.status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
+        writer.write(answer[: self.cut_after])
+        await writer.drain()
+        return self.cut_after is None and b"Connection: close" not in request
+
+
+@dataclass
+class Running:
+    """A prober that runs."""
+
+    process: asyncio.subprocess.Process
+
+    async def lines(self) -> list[Line]:
+        """All that it writes, to the end."""
+        assert self.process.stdout is not None
+        read = await asyncio.wait_for(self.process.stdout.read(), 60)
+        await self.process.wait()
+        return [json.loads(line) for line in read.splitlines()]
+
+    async def wait_for_a_line(self) -> Line:
+        assert self.process.stdout is not None
+        line: Line = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 60))
+        return line
+
+
+@contextlib.asynccontextmanager
+async def probing(server: TlsServer, **changes: object) -> AsyncIterator[Running]:
+    """The prober as a subprocess, asking this server; ended with the block at the latest."""
+    values: dict[str, object] = {"address": "127.0.0.1", "port": server.port, "server_hostname": "kubernetes"}
+    values |= {"ca_file": str(server.authority.ca_file), "duration_s": 2.0, "timeout_s": 1.0}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", prober.__file__, json.dumps(values | changes)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Running(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
