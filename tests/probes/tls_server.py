@@ -131,7 +131,7 @@ class Running:
 async def probing(server: TlsServer, **changes: object) -> AsyncIterator[Running]:
     """The prober as a subprocess, asking this server; ended with the block at the latest."""
     values: dict[str, object] = {"address": "127.0.0.1", "port": server.port, "server_hostname": "kubernetes"}
-    values |= {"ca_file": str(server.authority.ca_file), "duration_s": 2.0, "timeout_s": 1.0}
+    values |= {"ca_file": str(server.authority.ca_file), "duration_s": 2.0, "timeout_s": 3.0}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", prober.__file__, json.dumps(values | changes)),
         stdin=asyncio.subprocess.PIPE,

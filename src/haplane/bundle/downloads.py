@@ -218,11 +218,11 @@ def _continue(part: Path, transfer: _Transfer) -> None:
         with part.open("ab" if resumed else "wb") as file:
             while chunk := response.read1(_CHUNK_BYTES):
                 file.write(chunk)
+                file.flush()
                 received += len(chunk)
                 transfer.report(received, total)
                 if transfer.stopped.is_set():
                     return
-            file.flush()
             os.fsync(file.fileno())
         _check_length(received - have, length)
 

@@ -141,8 +141,8 @@ async def _from_source(order: _Order, source: BundleSource) -> tuple[Bundle, Ind
         bad = await verify(bundle)
         if not bad:
             return bundle, entry
-        names = ", ".join(file.path for file in bad)
-        order.progress.now(order.subject, f"missing or damaged in the cache, to be made again: {names}")
+        paths = ", ".join(file.path for file in bad)
+        order.progress.now(order.subject, f"missing or damaged in the cache, to be made again: {paths}")
         await stages.restore(bundle, entry.stages, bad)
     folder = source.path if source.kind == "directory" else None
     seen = directory.fingerprint(folder) if folder else ""
@@ -223,7 +223,7 @@ def _disk_errors(cache: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise HaplaneError(
-            "the bundle cache cannot be used",
+            "a file of the bundle cannot be read or written",
             where=str(error.filename or cache),
             why=error.strerror or str(error),
             hint=f"make {cache} writable and free about 2 GB on its disk, or choose another cache",
@@ -233,6 +233,8 @@ def _disk_errors(cache: Path) -> Iterator[None]:
 def _none_works(kind: type[HaplaneError], version: str, failures: Sequence[tuple[str, HaplaneError]]) -> HaplaneError:
     if len(failures) == 1:
         source, error = failures[0]
+        if isinstance(error, kind):
+            return error
         return kind(error.what, where=error.where or f"bundle source {source}", why=error.why, hint=error.hint)
     return kind(
         f"no source has what machines need for Kubernetes {version}",

@@ -41,8 +41,9 @@ class StageRecord:
 class IndexEntry:
     """The bundle last made for a version, an architecture and a list of sources.
 
-    bundle: the folder's name. source: the one that made it, in words. stages: how it can be repaired piece by piece. If a directory source made it,
-    directory is where it lay and seen what it looked like then (directory.fingerprint).
+    bundle: the folder's name. source: the one that made it, in words. stages: how it can be repaired piece by
+    piece. If a directory source made it, directory is where it lay and seen what it looked like then
+    (directory.fingerprint).
     """
 
     bundle: str

@@ -1,0 +1,187 @@
+"""Drill: the machine that holds the VIP loses its power, under load.
+
+What clients saw is judged, not what the cluster says of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from haplane.design.budget import Budget, power_off_vip_holder
+from haplane.drills.checkers import Verdict, availability, budget_held, recovered
+from haplane.drills.history_file import HistoryFile
+from haplane.drills.prober import Prober
+from haplane.model.cluster import Cluster, Machine, Role
+from haplane.model.errors import HaplaneError, UsageError
+from haplane.model.progress import Progress
+from haplane.observe import status as observe
+from haplane.observe.facts import AUTHORITY
+from haplane.phases.lock import locked
+from haplane.probes.history import History, Mark, Relation, to_line
+from haplane.transport import power
+from haplane.transport.ssh import Fleet, Remote
+
+NAME = "power-off-vip-holder"
+SENTENCE = "cut the power of the machine that holds the VIP, silently, and restore it"
+
+RATE = 50.0
+BEFORE_S = 3.0
+DARK_S = 8.0
+AFTER_S = 2.0
+WHOLE_WITHIN_S = 120.0
+FAILED_AT_MOST = 4
+# Long enough for the whole drill; the healer restores the power then even if this host's haplane is gone.
+HEALER_AFTER_S = 60.0
+PROBER_LIMIT_S = BEFORE_S + DARK_S + WHOLE_WITHIN_S + 60
+LAB_MARK = "/etc/haplane-lab"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. history_file holds all that verdicts were made of."""
+
+    history: History
+    history_file: Path
+    budget: Budget
+    verdicts: tuple[Verdict, ...]
+
+
+def judge(history: History, budget: Budget) -> tuple[Verdict, ...]:
+    """Pure: the same history gets the same verdicts, also years later without a cluster."""
+    return (
+        availability(history, longest_gap_s=budget.worst_s, failed_at_most=FAILED_AT_MOST),
+        budget_held(history, budget.worst_s),
+        recovered(history, WHOLE_WITHIN_S),
+    )
+
+
+def budget_from(history: History, cluster: Cluster) -> Budget:
+    """The budget of the machine that the history says lost its power."""
+    fault = history.fault
+    holder = fault.machine if fault else cluster.control_plane[0].name
+    return power_off_vip_holder(cluster, holder, request_interval_s=1 / RATE)
+
+
+async def run(
+    cluster: Cluster, *, folder: Path, progress: Progress, confirm: Callable[[str], Awaitable[None]]
+) -> Result:
+    """Break it, measure it, heal it. confirm is asked before a machine that is no lab's is touched.
+
+    Refuses (HaplaneError) on a cluster that is not whole. However it ends, the power is restored.
+    """
+    switch = power.required(cluster.power, cluster.file)
+    client = _client(cluster)
+    async with Fleet(cluster.machines) as fleet:
+        found = await fleet.connect_all([*cluster.control_plane, client])
+        remotes = {name: one for name, one in found.items() if isinstance(one, Remote)}
+        for one in found.values():
+            if not isinstance(one, Remote):
+                raise one
+        nodes = {machine.name: remotes[machine.name] for machine in cluster.control_plane}
+        async with locked(nodes, command=f"haplane drill run {NAME}"):
+            progress.now("drill", "looking whether the cluster is whole")
+            status = await observe.read_from(cluster, nodes)
+            _refuse_unless_whole(status)
+            holder = cluster.machines[status.holders[0]]
+            await _confirm(nodes[holder.name], confirm)
+            authority = (await nodes[holder.name].run(f"cat {AUTHORITY}")).stdout
+            file = HistoryFile.new(folder, NAME)
+            prober = Prober(remotes[client.name], file.write)
+            try:
+                await prober.start(cluster, authority, rate=RATE, duration_s=PROBER_LIMIT_S)
+                marks = await _break_and_heal(cluster, switch, holder, prober, progress)
+            finally:
+                await asyncio.shield(prober.stop())
+            for mark in marks:
+                file.write(to_line(mark))
+    history = file.close()
+    budget = budget_from(history, cluster)
+    progress.done("drill", f"history saved: {file.path}")
+    return Result(history, file.path, budget, judge(history, budget))
+
+
+async def _break_and_heal(
+    cluster: Cluster,
+    switch: power.Power,
+    holder: Machine,
+    prober: Prober,
+    progress: Progress,
+) -> list[Mark]:
+    progress.now("drill", f"{RATE:.0f} new connections per second, {BEFORE_S:.0f} s undisturbed")
+    await asyncio.sleep(BEFORE_S)
+    events: list[tuple[float, float, str, str]] = []
+    healer = power.Healer(switch, holder, after_s=HEALER_AFTER_S)
+    try:
+        progress.now("drill", f"cutting the power of {holder.name}")
+        began = time.monotonic()
+        await power.off(switch, holder)
+        # The cut lies somewhere within the command: its middle, wrong by at most half of it.
+        ended = time.monotonic()
+        events.append(((began + ended) / 2, (ended - began) / 2, "power-off", holder.name))
+        progress.now("drill", f"{holder.name} is dark for {DARK_S:.0f} s")
+        await asyncio.sleep(DARK_S)
+    finally:
+        # Also when interrupted: no fault is left behind. The healer stays armed until the power is known to be back.
+        await asyncio.shield(power.on(switch, holder))
+        healer.disarm()
+    events.append((time.monotonic(), 0.0, "power-on", holder.name))
+    progress.now("drill", f"{holder.name} is back; waiting until everything is whole")
+    await _until_whole(cluster, progress)
+    events.append((time.monotonic(), 0.0, "whole", ""))
+    await asyncio.sleep(AFTER_S)
+    relation = await prober.relate(near=events[0][0])
+    return [_mark(relation, *event) for event in events]
+
+
+def _mark(relation: Relation, at: float, error: float, what: str, machine: str) -> Mark:
+    return Mark(round(at + relation.offset, 6), what, machine, round(relation.error + error, 6))
+
+
+async def _until_whole(cluster: Cluster, progress: Progress) -> None:
+    problems: tuple[str, ...] = ()
+    try:
+        async with asyncio.timeout(WHOLE_WITHIN_S):
+            while True:
+                problems = (await observe.read(cluster)).problems
+                if not problems:
+                    return
+                progress.now("drill", f"waiting: {problems[0]}")
+                # Asking costs the machines something, and the probe is still measuring.
+                await asyncio.sleep(1.5)
+    except TimeoutError:
+        raise HaplaneError(
+            f"the cluster was not whole again within {WHOLE_WITHIN_S:.0f} s",
+            why="\n".join(problems),
+            hint="haplane status shows each machine's view; the power is on again",
+        ) from None
+
+
+def _client(cluster: Cluster) -> Machine:
+    clients = [machine for machine in cluster.with_role(Role.CLIENT) if Role.CONTROL_PLANE not in machine.roles]
+    if not clients:
+        raise UsageError(
+            "there is no machine to probe from",
+            where=cluster.file,
+            why="the prober must not run on a machine that the fault touches or that may hold the VIP",
+            hint="add one with roles: [client] (it needs Python 3.11 and nothing else)",
+        )
+    return clients[0]
+
+
+def _refuse_unless_whole(status: observe.ClusterStatus) -> None:
+    if not status.is_whole:
+        raise HaplaneError(
+            "a drill needs a cluster that is whole; nothing was broken",
+            why="\n".join(status.problems),
+            hint="haplane status, then haplane apply",
+        )
+
+
+async def _confirm(remote: Remote, confirm: Callable[[str], Awaitable[None]]) -> None:
+    marked = await remote.run(f"test -e {LAB_MARK}", check=False)
+    if marked.code:
+        await confirm(f"{remote.name} is no lab machine: its power will really be cut")

@@ -1,0 +1,111 @@
+"""The prober on the client machine, as a drill runs it: started, watched, asked for its clock, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import json
+import secrets
+import shlex
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import asyncssh
+
+from haplane.components.base import RUN
+from haplane.model.cluster import Cluster
+from haplane.model.errors import CommandFailed, HaplaneError
+from haplane.probes.history import Relation, RoundTrip, relate
+from haplane.probes.prober import Config
+from haplane.transport.ssh import Remote
+
+FOLDER = f"{RUN}/probe"
+READINGS = 5
+
+
+class Prober:
+    """Runs the open-loop prober on a machine and keeps its lines, each written to `sink` as it comes."""
+
+    def __init__(self, remote: Remote, sink: Callable[[str], None]) -> None:
+        self._remote = remote
+        self._sink = sink
+        self._process: asyncssh.SSHClientProcess[str] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._answers: dict[str, asyncio.Future[tuple[float, float]]] = {}
+        self._started = asyncio.Event()
+        self.last_line = ""
+        self.trips: list[RoundTrip] = []
+
+    async def start(self, cluster: Cluster, authority: str, *, rate: float, duration_s: float) -> None:
+        """Put the prober there and start it. Raises HaplaneError when it does not start."""
+        source = importlib.resources.files("haplane.probes").joinpath("prober.py").read_bytes()
+        has_python = await self._remote.run(
+            "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'", check=False, shown_as="look for Python"
+        )
+        if has_python.code:
+            raise HaplaneError(
+                f"{self._remote.name} has no Python 3.11 or later, which the prober needs",
+                where=self._remote.name,
+                why=has_python.stderr.strip(),
+                hint="apt-get install python3 there (only the client machine needs it)",
+            )
+        await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.py", stdin=source)
+        await self._remote.run(f"cat > {FOLDER}/ca.crt", stdin=authority.encode())
+        config = Config(
+            address=str(cluster.endpoint.vip.ip),
+            port=cluster.endpoint.port,
+            server_hostname="kubernetes",
+            ca_file=f"{FOLDER}/ca.crt",
+            rate=rate,
+            duration_s=duration_s,
+        )
+        command = f"exec python3 {FOLDER}/prober.py {shlex.quote(config.to_json())}"
+        self._process = await self._remote.start(command)
+        self._reader = asyncio.create_task(self._read())
+        try:
+            async with asyncio.timeout(15):
+                await self._started.wait()
+        except TimeoutError:
+            raise HaplaneError("the prober did not start within 15 s", where=self._remote.name) from None
+        if self._reader.done():
+            stderr = await self._process.stderr.read()
+            raise CommandFailed(self._remote.name, "python3 prober.py", self._process.returncode, "", stderr)
+
+    async def relate(self, near: float) -> Relation:
+        """How its clock relates to this host's, from some readings now and all before."""
+        assert self._process is not None
+        for _ in range(READINGS):
+            token = secrets.token_hex(4)
+            answer: asyncio.Future[tuple[float, float]] = asyncio.get_running_loop().create_future()
+            self._answers[token] = answer
+            sent = time.monotonic()
+            self._process.stdin.write(token + "\n")
+            async with asyncio.timeout(5):
+                read, received = await answer
+            self.trips.append(RoundTrip(sent, read, received))
+        return relate(self.trips, near)
+
+    async def stop(self) -> None:
+        """Let it finish what is due, and read to the end."""
+        if self._process is None or self._reader is None:
+            return
+        self._process.stdin.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(15):
+                await self._reader
+        self._process.close()
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        async for line in self._process.stdout:
+            received = time.monotonic()
+            line = line.rstrip("\n")
+            self._sink(line)
+            self.last_line = line
+            self._started.set()
+            if '"reading"' in line:
+                with suppress(ValueError, KeyError):
+                    read = json.loads(line)
+                    self._answers.pop(str(read["token"])).set_result((float(read["t"]), received))
+        self._started.set()
