@@ -1,4 +1,4 @@
-"""A small web server with dl.k8s.io's layout and a registry, which can be told to misbehave; real HTTP, tiny content."""
+"""A web server with dl.k8s.io's layout and a registry, which can be told to misbehave: real HTTP, small content."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Origin:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
     @property

@@ -35,7 +35,8 @@ def planted(
                 requests.append(Request(t, probe, outcome, kind, sent_at, round(t + took, 6)))
             else:
                 requests.append(Request(t, probe, RequestOutcome.OK, "", round(t + 0.002, 6), round(t + TOOK, 6)))
-    events += sorted(requests, key=lambda request: request.end)
+    by_end: list[Request] = sorted(requests, key=lambda request: request.end)
+    events += by_end
     for second in range(1, round(stop - START) + 1):
         inside = tuple(stall for stall in stalls if second - 1 < stall.end - START <= second)
         lag = max((stall.lag for stall in inside), default=0.001)

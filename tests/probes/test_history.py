@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haplane.model.errors import HaplaneError, InvalidFile
@@ -69,6 +69,7 @@ events: st.SearchStrategy[Event] = st.one_of(
 
 
 @given(st.lists(events, max_size=30), st.booleans(), st.booleans())
+@settings(deadline=None)
 def test_what_is_written_is_read_back_the_same(middle: list[Event], begun: bool, ended: bool) -> None:
     first: list[Event] = [HEADER] if begun else []
     last: list[Event] = [End(200.0, "duration", 3)] if ended else []
@@ -200,6 +201,7 @@ def test_a_silence_of_the_clock_lines_is_a_stall() -> None:
     there=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=5),
     near=st.floats(0, 100),
 )
+@settings(deadline=None)
 def test_the_true_relation_lies_within_the_stated_error(
     offset: float, drift: float, there: list[tuple[float, float, float]], near: float
 ) -> None:

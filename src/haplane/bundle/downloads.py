@@ -140,6 +140,7 @@ async def _in_thread(work: Callable[[_Transfer], T], transfer: _Transfer) -> T:
     except asyncio.CancelledError:
         transfer.stopped.set()
         await asyncio.wait([future])
+        future.exception()
         raise
 
 

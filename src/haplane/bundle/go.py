@@ -77,21 +77,21 @@ class Go:
         told = json.loads(await self._ask("mod", "download", "-json", f"{path}@v{version}"))
         return Module(Path(told["GoMod"]), Path(told["Dir"]))
 
-    async def able_to_build(self, module: Module, folder: Path) -> Go:
-        """This Go if it is new enough for the module; otherwise the newer one that it fetches by itself."""
+    async def able_to_build(self, needed: str, folder: Path) -> Go:
+        """This Go if it is new enough (needed, e.g. 1.25.0); otherwise the newer one that it fetches by itself."""
         local = {**self.environment, "GOTOOLCHAIN": "local"}
         version = (await run([self.command, "env", "GOVERSION"], folder=folder, environment=local)).strip()
-        if _numbers(version) >= _numbers(module.go_needed):
+        if _numbers(version) >= _numbers(needed):
             return replace(self, version=version, environment=local)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".go-") as temporary:
-            (Path(temporary) / "go.mod").write_text(f"module haplane.invalid/go\n\ngo {module.go_needed}\n")
+            (Path(temporary) / "go.mod").write_text(f"module haplane.invalid/go\n\ngo {needed}\n")
             try:
                 version = await run(
                     [self.command, "env", "GOVERSION"], folder=Path(temporary), environment=self.environment
                 )
             except CommandFailed as error:
                 raise SourceUnavailable(
-                    f"Go is too old on this host: {version}, and {module.go_needed} is needed",
+                    f"Go is too old on this host: {version}, and {needed} is needed",
                     where=error.where,
                     why=error.why,
                     hint=_INSTALL_HINT,

@@ -26,6 +26,7 @@ _ETCD = {
 # Part of every stage's key: when the way of building changes, everything is made anew.
 _RECIPE = "1"
 _PAUSE_USER = "65535:65535"
+_PAUSE_GO = "1.21"
 
 
 async def check(version: str, architecture: str) -> None:
@@ -43,24 +44,32 @@ async def make_stages(
     loader = Go.find(architecture)
     progress.now("kubeadm", f"downloading {KUBERNETES} v{version}")
     module = await loader.download(KUBERNETES, version)
-    go = await loader.able_to_build(module, stages.folder)
-
-    async def stage(name: str, source: str, make: Callable[[Workbench], Awaitable[None]]) -> Stage:
-        inputs = {"source": source, "go": go.version, "architecture": architecture, "recipe": _RECIPE}
-        return await stages.make(name, inputs, make, progress)
-
-    kubeadm = await stage("kubeadm", version, partial(_kubeadm, go, module, version, progress))
+    go = await loader.able_to_build(module.go_needed, stages.folder)
+    kubeadm = await _stage("kubeadm", version, go, stages, progress, partial(_kubeadm, go, module, version, progress))
     names = await ask_kubeadm(kubeadm.folder / "bin/kubeadm", version)
-    pause_source = resources.files(__package__).joinpath("pause.go").read_text()
+    kubernetes = partial(_kubernetes, go, module, version, names, progress)
+    etcd = partial(_etcd, go, names.etcd, progress)
     async with side_by_side() as group:
         others = [
-            group.create_task(stage("kubernetes", version, partial(_kubernetes, go, module, version, names, progress))),
-            group.create_task(stage("etcd", names.etcd, partial(_etcd, go, names.etcd, progress))),
-            group.create_task(
-                stage("pause", names.pause + pause_source, partial(_pause, go, names.pause, pause_source, progress))
-            ),
+            group.create_task(_stage("kubernetes", version, go, stages, progress, kubernetes)),
+            group.create_task(_stage("etcd", names.etcd, go, stages, progress, etcd)),
+            group.create_task(make_pause(names.pause, architecture, stages, progress)),
         ]
     return (kubeadm, *(task.result() for task in others)), names
+
+
+async def make_pause(image: str, architecture: str, stages: Stages, progress: Progress) -> Stage:
+    """The image of our own pause (pause.go). Raises SourceUnavailable or CommandFailed."""
+    source = resources.files(__package__).joinpath("pause.go").read_text()
+    go = await Go.find(architecture).able_to_build(_PAUSE_GO, stages.folder)
+    return await _stage("pause", image + source, go, stages, progress, partial(_pause, go, image, source, progress))
+
+
+async def _stage(
+    name: str, source: str, go: Go, stages: Stages, progress: Progress, make: Callable[[Workbench], Awaitable[None]]
+) -> Stage:
+    inputs = {"source": source, "go": go.version, "architecture": go.architecture, "recipe": _RECIPE}
+    return await stages.make(name, inputs, make, progress)
 
 
 async def _kubeadm(go: Go, module: Module, version: str, progress: Progress, bench: Workbench) -> None:
@@ -87,6 +96,7 @@ async def _kubernetes(
 
 async def _etcd(go: Go, image: str, progress: Progress, bench: Workbench) -> None:
     version = _etcd_version(image)
+    progress.now("etcd", f"downloading {_ETCD['etcd']} v{version}")
     server = await go.download(_ETCD["etcd"], version)
     require = "".join(f"require {path} v{version}\n" for path in _ETCD.values())
     (bench.work / "go.mod").write_text(f"module haplane.invalid/etcd\n\ngo {server.go_needed}\n\n{require}")
@@ -98,7 +108,7 @@ async def _etcd(go: Go, image: str, progress: Progress, bench: Workbench) -> Non
 
 
 async def _pause(go: Go, image: str, source: str, progress: Progress, bench: Workbench) -> None:
-    (bench.work / "go.mod").write_text("module haplane.invalid/pause\n\ngo 1.21\n")
+    (bench.work / "go.mod").write_text(f"module haplane.invalid/pause\n\ngo {_PAUSE_GO}\n")
     (bench.work / "pause.go").write_text(source)
     built = bench.work / "built" / "pause"
     await go.build(bench.work, {built: "haplane.invalid/pause"}, {}, "pause", progress)

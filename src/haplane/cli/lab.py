@@ -20,10 +20,10 @@ Json = Annotated[bool, Parameter(name="--json", negative=())]
 def up(
     *,
     file: File = DEFAULT_FILE,
-    version: str = "1.35.4",
+    version: str = files.VERSION,
     nodes: int = 3,
     name: str = "lab",
-    subnet: str = "10.77.0.0/24",
+    subnet: str = files.SUBNET,
 ) -> None:
     """Make the lab's machines: image, network, containers, keys; and cluster.yaml, unless it is there.
 

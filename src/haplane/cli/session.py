@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEFAULT_FILE = Path("cluster.yaml")
+# Plain output is for logs: what changes many times a second is said now and then.
+PLAIN_EVERY_S = 5.0
 
 
 class Terminal:
@@ -52,14 +54,19 @@ class Terminal:
             self._live.stop()
             self._live = None
 
-    def now(self, subject: str, text: str) -> None:
-        fresh = subject not in self._now
+    def step(self, subject: str, text: str) -> None:
         self._now[subject] = text
-        self._since.setdefault(subject, time.monotonic())
-        # Plain output is for logs: what changes many times a second is said now and then.
-        if not self._live and (fresh or time.monotonic() - self._plain_at.get(subject, 0) > 5):
-            self._plain_at[subject] = time.monotonic()
-            print(f"{subject}: {text}", file=sys.stderr, flush=True)
+        self._since[subject] = time.monotonic()
+        if not self._live:
+            self.say(f"{subject}: {text}")
+
+    def now(self, subject: str, text: str) -> None:
+        if self._live or time.monotonic() - self._plain_at.get(subject, 0) < PLAIN_EVERY_S:
+            self._now[subject] = text
+            self._since.setdefault(subject, time.monotonic())
+            return
+        self._plain_at[subject] = time.monotonic()
+        self.step(subject, text)
 
     def done(self, subject: str, text: str) -> None:
         self._now.pop(subject, None)

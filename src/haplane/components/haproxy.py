@@ -63,6 +63,8 @@ frontend health
 
 frontend api
   bind {{ bind }} tcp-ut 30s
+  # All of them failing at once is overload rather than death: asking anyway beats refusing everybody.
+  use_backend anyway if { nbsrv(apiservers) eq 0 }
   default_backend apiservers
 
 backend apiservers
@@ -75,6 +77,12 @@ backend apiservers
 ca-file {{ authority }} verify required verifyhost kubernetes \
 inter {{ inter_ms }}ms fastinter {{ fast_ms }}ms downinter 500ms fall {{ fall }} rise 2 \
 on-marked-down shutdown-sessions observe layer4 error-limit 1 on-error mark-down
+{% for name, address in servers %}
+  server {{ name }} {{ address }}
+{% endfor %}
+
+backend anyway
+  balance leastconn
 {% for name, address in servers %}
   server {{ name }} {{ address }}
 {% endfor %}

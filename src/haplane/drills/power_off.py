@@ -15,7 +15,7 @@ from haplane.design.budget import Budget, power_off_vip_holder
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.history_file import HistoryFile
 from haplane.drills.prober import Prober
-from haplane.model.cluster import Cluster, Machine, Role
+from haplane.model.cluster import Cluster, Machine, Power, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
 from haplane.observe import status as observe
@@ -106,30 +106,30 @@ async def run(
 
 async def _break_and_heal(
     cluster: Cluster,
-    switch: power.Power,
+    switch: Power,
     holder: Machine,
     prober: Prober,
     progress: Progress,
 ) -> list[Mark]:
-    progress.now("drill", f"{RATE:.0f} new connections per second, {BEFORE_S:.0f} s undisturbed")
+    progress.step("drill", f"{RATE:.0f} new connections per second, {BEFORE_S:.0f} s undisturbed")
     await asyncio.sleep(BEFORE_S)
     events: list[tuple[float, float, str, str]] = []
     healer = power.Healer(switch, holder, after_s=HEALER_AFTER_S)
     try:
-        progress.now("drill", f"cutting the power of {holder.name}")
+        progress.step("drill", f"cutting the power of {holder.name}")
         began = time.monotonic()
         await power.off(switch, holder)
         # The cut lies somewhere within the command: its middle, wrong by at most half of it.
         ended = time.monotonic()
         events.append(((began + ended) / 2, (ended - began) / 2, "power-off", holder.name))
-        progress.now("drill", f"{holder.name} is dark for {DARK_S:.0f} s")
+        progress.step("drill", f"{holder.name} is dark for {DARK_S:.0f} s")
         await asyncio.sleep(DARK_S)
     finally:
         # Also when interrupted: no fault is left behind. The healer stays armed until the power is known to be back.
         await asyncio.shield(power.on(switch, holder))
         healer.disarm()
     events.append((time.monotonic(), 0.0, "power-on", holder.name))
-    progress.now("drill", f"{holder.name} is back; waiting until everything is whole")
+    progress.step("drill", f"{holder.name} is back; waiting until everything is whole")
     await _until_whole(cluster, progress)
     events.append((time.monotonic(), 0.0, "whole", ""))
     await asyncio.sleep(AFTER_S)

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from haplane.model.cluster import Cluster
 from haplane.model.errors import HaplaneError, UsageError
 
+VERSION = "1.35.4"
+SUBNET = "10.77.0.0/24"
+
 CLUSTER = """\
 # A lab of real machines on this host. The same file, with your addresses, describes real hardware:
 # nothing that designs or applies asks whether it runs in a lab.
@@ -104,7 +107,13 @@ class LabPaths:
 
 
 def write_default(
-    paths: LabPaths, *, name: str, version: str, subnet: IPv4Network, control_plane: int, cache: Path
+    paths: LabPaths,
+    *,
+    name: str = "lab",
+    version: str = VERSION,
+    subnet: IPv4Network,
+    control_plane: int = 3,
+    cache: Path,
 ) -> None:
     """Write cluster.yaml and lab.yaml where they are missing; files that are there are the user's."""
     paths.folder.mkdir(parents=True, exist_ok=True)

@@ -54,10 +54,7 @@ class Lab:
 
 async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     """Make what is missing: image, network, machines; then wait until every sshd answers."""
-    kinds = {lab.file.images.get(name, lab.file.image) for name in lab.cluster.machines}
-    if unknown := kinds - set(image.KINDS):
-        raise UsageError(f"unknown image {unknown.pop()}", where=str(lab.paths.lab), hint=" or ".join(image.KINDS))
-    tags = {kind: await image.ensure_image(kind, cache=cache, progress=progress) for kind in sorted(kinds)}
+    tags = await ensure_images(lab, cache=cache, progress=progress)
     await _ensure_network(lab)
     seen = {one.machine: one for one in await status(lab)}
 
@@ -72,6 +69,14 @@ async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     await asyncio.gather(*(one(machine) for machine in lab.cluster.machines.values()))
     await _ensure_host_address(lab)
     await asyncio.gather(*(_wait_for_sshd(machine, progress) for machine in lab.cluster.machines.values()))
+
+
+async def ensure_images(lab: Lab, *, cache: Path, progress: Progress) -> dict[str, str]:
+    """The tag of each kind of image that the lab needs, made if it is missing."""
+    kinds = {lab.file.images.get(name, lab.file.image) for name in lab.cluster.machines}
+    if unknown := kinds - set(image.KINDS):
+        raise UsageError(f"unknown image {unknown.pop()}", where=str(lab.paths.lab), hint=" or ".join(image.KINDS))
+    return {kind: await image.ensure_image(kind, cache=cache, progress=progress) for kind in sorted(kinds)}
 
 
 async def down(lab: Lab, *, progress: Progress) -> None:

@@ -8,8 +8,11 @@ from typing import Protocol
 class Progress(Protocol):
     """subject: a machine's name or the thing being made; text: what is happening to it now."""
 
+    def step(self, subject: str, text: str) -> None:
+        """The subject begins this; said once, and kept in a log."""
+
     def now(self, subject: str, text: str) -> None:
-        """The subject is busy with this."""
+        """The subject is busy with this; may change many times a second, and a log may leave some out."""
 
     def done(self, subject: str, text: str) -> None:
         """The subject has finished with this result."""
@@ -17,6 +20,9 @@ class Progress(Protocol):
 
 class Silent:
     """Shows nothing."""
+
+    def step(self, subject: str, text: str) -> None:
+        pass
 
     def now(self, subject: str, text: str) -> None:
         pass

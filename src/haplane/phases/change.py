@@ -66,7 +66,7 @@ class Change:
         """A mutation: the sentence that a plan prints, and the action."""
         self.steps.append(Step(self.machine, self.phase, sentence, diff))
         if not self.dry:
-            self.progress.now(self.machine, sentence)
+            self.progress.step(self.machine, sentence)
             await action()
 
     async def component(self, design: ComponentDesign) -> bool:

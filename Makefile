@@ -1,0 +1,33 @@
+# Everything starts with `make setup`, which the others call; it does nothing when nothing changed.
+.PHONY: demo setup check test unit soak bench lock clean
+
+demo: setup
+	.venv/bin/haplane demo
+
+setup:
+	@tools/setup
+
+check: setup
+	.venv/bin/ruff format --check --quiet src tests bench
+	.venv/bin/ruff check --quiet src tests bench
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/deptry src
+	.venv/bin/pytest -q -m "not lab and not soak"
+
+test: setup
+	.venv/bin/pytest -m "not soak"
+
+soak: setup
+	.venv/bin/pytest -m soak
+
+bench: setup
+	.venv/bin/python bench/bench.py
+
+# Only here do versions change.
+lock:
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --group dev pyproject.toml -o requirements/dev.txt
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,77 @@
+"""haplane demo: lab, apply, status, first drill."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from haplane.cli import cluster as cluster_commands
+from haplane.cli import drill as drill_commands
+from haplane.cli.session import Terminal, cache_folder, load_cluster, run
+from haplane.drills import power_off
+from haplane.lab import files, machines
+from haplane.lab.host import check_host
+from haplane.model.cluster import Cluster
+
+File = Annotated[Path, Parameter(name=["--file", "-f"])]
+
+
+def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
+    """Build an HA control plane of real machines on this host, and cut the power of the one that holds the VIP.
+
+    Example: haplane demo
+
+    Parameters
+    ----------
+    file
+        The lab's cluster file; made with everything beside it unless it is there.
+    repeat
+        How often the drill is run.
+    """
+    from haplane.bundle import check_sources, obtain
+    from haplane.observe import status as observe
+    from haplane.reports import status as status_report
+
+    check_host()
+    cache = cache_folder()
+    files.write_default(files.LabPaths(file), subnet=IPv4Network(files.SUBNET), cache=cache)
+    cluster = load_cluster(file)
+
+    async def build(terminal: Terminal) -> None:
+        await check_sources(cluster.kubernetes.version, cluster.sources)
+        # Both take minutes the first time, one of the processor and one of the network.
+        import asyncio
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(obtain(cluster.kubernetes.version, cluster.sources, cache=cache, progress=terminal))
+            group.create_task(machines.ensure_images(_lab(file, cluster), cache=cache, progress=terminal))
+        started = time.monotonic()
+        await machines.up(_lab(file, cluster), cache=cache, progress=terminal)
+        await cluster_commands.apply_cluster(cluster, terminal)
+        terminal.say(f"from no machine to {len(cluster.control_plane)} Ready nodes: {time.monotonic() - started:.0f} s")
+
+    run(build)
+    print()
+    status_report.show(run(lambda _: observe.read(cluster)))
+    print(f"\nNow the drill: {power_off.SENTENCE}.\n")
+    report = run(lambda terminal: drill_commands.repeat_drill(cluster, file, terminal, repeat=repeat, yes=""))
+    drill_commands.show(report, json=False)
+    print(
+        f"\nThe lab is still there. Look around:\n"
+        f"  haplane status -f {file}\n"
+        f"  haplane kubeconfig -f {file}\n"
+        f"  haplane lab shell cp1 -f {file}\n"
+        f"and remove it with:\n"
+        f"  haplane lab down -f {file}"
+    )
+    return drill_commands.exit_code(report.outcome)
+
+
+def _lab(file: Path, cluster: Cluster) -> machines.Lab:
+    paths = files.LabPaths(file)
+    files.make_keys(paths, cluster)
+    return machines.Lab(paths, files.read_lab(paths), cluster)
