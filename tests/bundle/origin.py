@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import random
+import ssl
 import tarfile
 import threading
 import time
@@ -72,7 +73,7 @@ class Page:
 class Origin:
     """pages by path; requests: (path, its Range header) in the order they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.pages: dict[str, Page] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.half_sent = threading.Event()
@@ -89,12 +90,15 @@ class Origin:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.scheme = "https" if tls else "http"
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_address[1]}"
 
     @property
     def source(self) -> BundleSource:
@@ -214,9 +218,9 @@ def layer_of(files: dict[str, bytes]) -> tuple[bytes, bytes]:
     return gzip.compress(unpacked.getvalue(), 1, mtime=0), unpacked.getvalue()
 
 
-def filled() -> Origin:
+def filled(tls: ssl.SSLContext | None = None) -> Origin:
     """An origin that has all that a bundle needs."""
-    origin = Origin()
+    origin = Origin(tls)
     origin.add_binary("kubeadm", KUBEADM)
     for name in ("kubelet", "kubectl"):
         origin.add_binary(name, noise(name))

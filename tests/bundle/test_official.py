@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
-from origin import BIN, ETCD, IMAGES, VERSION, Heard, Origin, digest, noise
+from origin import BIN, ETCD, IMAGES, VERSION, Heard, Origin, digest, filled, noise
 
 from haplane.bundle import Bundle, check_sources, obtain, verify
 from haplane.bundle.images import image_names
@@ -185,26 +188,29 @@ def wait_for_partial(cache: Path, size: int) -> None:
     for _ in range(300):
         if any(path.stat().st_size >= size for path in cache.rglob("kubelet.partial")):
             return
-        threading.Event().wait(0.05)
+        time.sleep(0.05)
     raise AssertionError("the first half never reached the disk")
 
 
-def test_a_cancelled_download_leaves_no_thread_that_writes(origin: Origin, cache: Path, heard: Heard) -> None:
+def test_a_cancelled_download_ends_while_its_server_is_silent_and_is_continued_later(
+    origin: Origin, cache: Path, heard: Heard
+) -> None:
     page = origin.pages[f"{BIN}/kubelet"]
     page.break_after, page.stall = 200_000, threading.Event()
 
     async def cancel_halfway() -> None:
         task = asyncio.create_task(obtain(VERSION, [origin.source], cache=cache, progress=heard))
-        await asyncio.to_thread(origin.half_sent.wait, 30)
+        await asyncio.to_thread(wait_for_partial, cache, 200_000)
         task.cancel()
-        await asyncio.sleep(0.2)
-        assert not task.done()
-        page.stall.set()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert not page.stall.is_set()
 
     asyncio.run(cancel_halfway())
-    assert get([origin.source], cache, heard).manifest.kubernetes_version == VERSION
+    page.stall.set()
+    bundle = get([origin.source], cache, heard)
+    assert (bundle.folder / "bin/kubelet").read_bytes() == noise("kubelet")
+    assert origin.asked(f"{BIN}/kubelet") == [None, "bytes=200000-"]
 
 
 def test_two_at_once_make_it_once_and_the_second_says_that_it_waits(origin: Origin, cache: Path) -> None:
@@ -230,3 +236,35 @@ def test_sources_are_checked_before_anything_starts(origin: Origin) -> None:
 def test_a_url_without_its_scheme_is_told_and_not_a_traceback(cache: Path, heard: Heard) -> None:
     with pytest.raises(HaplaneError, match="unknown url type"):
         get([BundleSource("official", url="dl.k8s.io", registry="registry.k8s.io")], cache, heard)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
+def test_https_is_believed_only_with_a_certificate_that_this_host_trusts(
+    tmp_path: Path, cache: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key)]
+    subprocess.run([*command, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    origin = filled(tls)
+    try:
+        with pytest.raises(HaplaneError, match="CERTIFICATE_VERIFY_FAILED"):
+            get([origin.source], cache, heard)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert get([origin.source], cache, heard).manifest.kubernetes_version == VERSION
+    finally:
+        origin.close()

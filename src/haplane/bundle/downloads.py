@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import http.client
 import os
+import socket
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -44,28 +45,6 @@ class Response(Protocol):
     def close(self) -> None: ...
 
 
-class _Connection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(_SILENCE_SECONDS)
-
-
-class _SecureConnection(http.client.HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(_SILENCE_SECONDS)
-
-
-class _Plain(urllib.request.HTTPHandler):
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, request)
-
-
-class _Secure(urllib.request.HTTPSHandler):
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, request, context=ssl.create_default_context())
-
-
 @dataclass
 class _Transfer:
     """Shared between the thread that transfers and the task that waits for it."""
@@ -73,6 +52,51 @@ class _Transfer:
     url: str
     report: Callable[[int, int | None], None] = lambda received, total: None
     stopped: threading.Event = field(default_factory=threading.Event)
+    connected: list[socket.socket] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """The thread ends soon: what it is waiting for is cut off."""
+        self.stopped.set()
+        for each in self.connected:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def note(self, connection: http.client.HTTPConnection) -> None:
+        """From here on silence is borne longer."""
+        connection.sock.settimeout(_SILENCE_SECONDS)
+        self.connected.append(connection.sock)
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def __init__(self, transfer: _Transfer) -> None:
+        super().__init__()
+        self.transfer = transfer
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        transfer = self.transfer
+
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                transfer.note(self)
+
+        return self.do_open(Connection, request)
+
+
+class _Secure(urllib.request.HTTPSHandler):
+    def __init__(self, transfer: _Transfer) -> None:
+        super().__init__()
+        self.transfer = transfer
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        transfer = self.transfer
+
+        class Connection(http.client.HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                transfer.note(self)
+
+        return self.do_open(Connection, request, context=ssl.create_default_context())
 
 
 @dataclass(frozen=True)
@@ -138,7 +162,7 @@ async def _in_thread(work: Callable[[_Transfer], T], transfer: _Transfer) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        transfer.stopped.set()
+        transfer.stop()
         await asyncio.wait([future])
         future.exception()
         raise
@@ -146,7 +170,7 @@ async def _in_thread(work: Callable[[_Transfer], T], transfer: _Transfer) -> T:
 
 def _open(transfer: _Transfer, headers: Mapping[str, str]) -> Response:
     request = urllib.request.Request(transfer.url, headers={"User-Agent": "haplane", **headers})
-    opener = urllib.request.build_opener(_Plain, _Secure)
+    opener = urllib.request.build_opener(_Plain(transfer), _Secure(transfer))
     return cast(Response, opener.open(request, timeout=_CONNECT_SECONDS))
 
 

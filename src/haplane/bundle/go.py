@@ -70,11 +70,20 @@ class Go:
 
     async def knows(self, path: str, version: str) -> None:
         """Asks the module proxy (or the local cache) for the version. Raises SourceUnavailable, BadContent."""
-        await self._ask("list", "-m", f"{path}@v{version}")
+        try:
+            await self._run("list", "-m", f"{path}@v{version}")
+        except CommandFailed as error:
+            raise _not_given(error) from error
 
     async def download(self, path: str, version: str) -> Module:
         """Into Go's module cache, checked against the checksum database. Raises SourceUnavailable, BadContent."""
-        told = json.loads(await self._ask("mod", "download", "-json", f"{path}@v{version}"))
+        try:
+            said = await self._run("mod", "download", "-json", f"{path}@v{version}")
+        except CommandFailed as error:
+            # With -json the reason is in the JSON.
+            reason = str(json.loads(error.stdout or "{}").get("Error") or error.stderr)
+            raise _not_given(CommandFailed(error.machine, error.command, error.code, stderr=reason)) from error
+        told = json.loads(said)
         return Module(Path(told["GoMod"]), Path(told["Dir"]))
 
     async def able_to_build(self, needed: str, folder: Path) -> Go:
@@ -121,14 +130,8 @@ class Go:
             output.parent.mkdir(parents=True, exist_ok=True)
             (linked / _program_name(package)).rename(output)
 
-    async def _ask(self, *arguments: str) -> str:
-        try:
-            return await run([self.command, *arguments], folder=Path("/"), environment=self.environment)
-        except CommandFailed as error:
-            _stop_if_altered(error)
-            raise SourceUnavailable(
-                "the Go module proxy does not give what is needed", where=error.where, why=error.why, hint=_PROXY_HINT
-            ) from error
+    async def _run(self, *arguments: str) -> str:
+        return await run([self.command, *arguments], folder=Path("/"), environment=self.environment)
 
 
 class _Compiling:
@@ -151,6 +154,13 @@ class _Compiling:
         if monotonic() - self.shown >= _SHOW_EVERY_SECONDS:
             self.shown = monotonic()
             self.progress.now(self.subject, text)
+
+
+def _not_given(error: CommandFailed) -> SourceUnavailable:
+    _stop_if_altered(error)
+    return SourceUnavailable(
+        "the Go module proxy does not give what is needed", where=error.where, why=error.why, hint=_PROXY_HINT
+    )
 
 
 def _stop_if_altered(error: CommandFailed) -> None:

@@ -13,6 +13,7 @@ from haplane.bundle.go import Go, Module
 from haplane.bundle.images import write_image
 from haplane.bundle.kubeadm import CONTROL_PLANE, ImageNames, ask_kubeadm
 from haplane.bundle.stages import Stage, Stages, Workbench
+from haplane.bundle.store import write_atomically
 from haplane.bundle.together import side_by_side
 from haplane.model.progress import Progress
 
@@ -48,14 +49,21 @@ async def make_stages(
     kubeadm = await _stage("kubeadm", version, go, stages, progress, partial(_kubeadm, go, module, version, progress))
     names = await ask_kubeadm(kubeadm.folder / "bin/kubeadm", version)
     kubernetes = partial(_kubernetes, go, module, version, names, progress)
-    etcd = partial(_etcd, go, names.etcd, progress)
     async with side_by_side() as group:
         others = [
             group.create_task(_stage("kubernetes", version, go, stages, progress, kubernetes)),
-            group.create_task(_stage("etcd", names.etcd, go, stages, progress, etcd)),
+            group.create_task(_make_etcd(names.etcd, architecture, stages, progress)),
             group.create_task(make_pause(names.pause, architecture, stages, progress)),
         ]
     return (kubeadm, *(task.result() for task in others)), names
+
+
+async def _make_etcd(image: str, architecture: str, stages: Stages, progress: Progress) -> Stage:
+    loader, version = Go.find(architecture), _etcd_version(image)
+    progress.now("etcd", f"downloading {_ETCD['etcd']} v{version}")
+    needed = (await loader.download(_ETCD["etcd"], version)).go_needed
+    go = await loader.able_to_build(needed, stages.folder)
+    return await _stage("etcd", image, go, stages, progress, partial(_etcd, go, image, needed, progress))
 
 
 async def make_pause(image: str, architecture: str, stages: Stages, progress: Progress) -> Stage:
@@ -94,12 +102,10 @@ async def _kubernetes(
     progress.done("kubernetes", f"built v{version} with {go.version}")
 
 
-async def _etcd(go: Go, image: str, progress: Progress, bench: Workbench) -> None:
+async def _etcd(go: Go, image: str, needed: str, progress: Progress, bench: Workbench) -> None:
     version = _etcd_version(image)
-    progress.now("etcd", f"downloading {_ETCD['etcd']} v{version}")
-    server = await go.download(_ETCD["etcd"], version)
     require = "".join(f"require {path} v{version}\n" for path in _ETCD.values())
-    (bench.work / "go.mod").write_text(f"module haplane.invalid/etcd\n\ngo {server.go_needed}\n\n{require}")
+    (bench.work / "go.mod").write_text(f"module haplane.invalid/etcd\n\ngo {needed}\n\n{require}")
     built = {name: bench.work / "built" / name for name in _ETCD}
     await go.build(bench.work, {built[name]: path for name, path in _ETCD.items()}, {}, "etcd", progress)
     await _image(go, bench, image, built, entrypoint="etcd")
@@ -147,7 +153,7 @@ def _stamp(version: str) -> dict[str, str]:
 def _write_kubernetes_module(folder: Path, module: Module, version: str) -> None:
     (folder / "go.mod").write_text(kubernetes_go_mod(module.go_mod.read_text(), version))
     if not (folder / "go.sum").exists():
-        (folder / "go.sum").write_bytes((module.folder / "go.sum").read_bytes())
+        write_atomically(folder / "go.sum", (module.folder / "go.sum").read_bytes())
 
 
 def kubernetes_go_mod(original: str, version: str) -> str:

@@ -23,12 +23,13 @@ def build(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
 
     Example: haplane bundle build --file lab/cluster.yaml
     """
-    from haplane.bundle import check_sources, obtain
+    from haplane.bundle import check_sources, find, obtain
 
     cluster = load_cluster(file)
 
     async def work(terminal: Terminal) -> Bundle:
-        await check_sources(cluster.kubernetes.version, cluster.sources)
+        if find(cluster.kubernetes.version, cache=cache_folder(), sources=cluster.sources) is None:
+            await check_sources(cluster.kubernetes.version, cluster.sources)
         return await obtain(cluster.kubernetes.version, cluster.sources, cache=cache_folder(), progress=terminal)
 
     bundle = run(work)
@@ -67,7 +68,7 @@ def export(folder: Path, *, file: File = DEFAULT_FILE) -> None:
     from haplane.bundle import export as export_bundle
 
     bundle = _cached(load_cluster(file))
-    run(lambda terminal: export_bundle(bundle, folder, progress=terminal))
+    run(lambda _: export_bundle(bundle, folder))
     print(f"written: {folder}")
 
 

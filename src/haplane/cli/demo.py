@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -32,7 +33,7 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
     repeat
         How often the drill is run.
     """
-    from haplane.bundle import check_sources, obtain
+    from haplane.bundle import check_sources, find, obtain
     from haplane.observe import status as observe
     from haplane.reports import status as status_report
 
@@ -42,10 +43,9 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
     cluster = load_cluster(file)
 
     async def build(terminal: Terminal) -> None:
-        await check_sources(cluster.kubernetes.version, cluster.sources)
+        if find(cluster.kubernetes.version, cache=cache, sources=cluster.sources) is None:
+            await check_sources(cluster.kubernetes.version, cluster.sources)
         # Both take minutes the first time, one of the processor and one of the network.
-        import asyncio
-
         async with asyncio.TaskGroup() as group:
             group.create_task(obtain(cluster.kubernetes.version, cluster.sources, cache=cache, progress=terminal))
             group.create_task(machines.ensure_images(_lab(file, cluster), cache=cache, progress=terminal))

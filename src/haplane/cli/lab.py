@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from haplane.cli.session import DEFAULT_FILE, Terminal, cache_folder, load_cluster, run, show_json
 from haplane.lab import files, machines
 from haplane.lab.host import check_host
+from haplane.model.errors import UsageError
 
 File = Annotated[Path, Parameter(name=["--file", "-f"])]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -24,6 +25,7 @@ def up(
     nodes: int = 3,
     name: str = "lab",
     subnet: str = files.SUBNET,
+    image: Literal["full", "bare"] = "full",
 ) -> None:
     """Make the lab's machines: image, network, containers, keys; and cluster.yaml, unless it is there.
 
@@ -41,6 +43,8 @@ def up(
         Name of a new lab: its containers and network carry it.
     subnet
         Network of a new lab, inside this host only.
+    image
+        Machines of a new lab: full have all packages, bare have only systemd and sshd (the client stays full).
     """
     check_host()
     paths = files.LabPaths(file)
@@ -94,6 +98,16 @@ def power(action: Literal["on", "off"], machine: str, *, file: File = DEFAULT_FI
     lab = _lab(file)
     act = machines.power_off if action == "off" else machines.power_on
     run(lambda _: act(lab, machine))
+
+
+def _network(text: str) -> IPv4Network:
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        raise UsageError(f"--subnet {text} is not a network", why=str(error), hint="for example 10.77.0.0/24") from None
+    if network.prefixlen > 24:
+        raise UsageError(f"--subnet {text} is too small", hint="a /24 or larger, for example 10.77.0.0/24")
+    return network
 
 
 def _lab(file: Path) -> machines.Lab:

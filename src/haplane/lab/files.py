@@ -62,9 +62,17 @@ LAB = """\
 # Machines of this lab as podman containers. Edit and run `haplane lab up` again: what is missing is made.
 name: {name}                     # containers and network are called haplane-NAME...
 subnet: {subnet}
-image: full                      # full: packages are in the image; bare: only systemd and sshd
-mounts:                          # of this host, read-only: bundles need not be sent
+image: {image:<25} # full: packages are in the image; bare: only systemd and sshd
+{more}"""
+
+# The bundle need not be sent to machines that see this host's cache.
+FULL = """\
+mounts:                          # folders of this host, read-only
   {bundles}: /var/lib/haplane/bundles
+"""
+
+BARE = """\
+images: {client: full}           # probes need Python
 """
 
 
@@ -113,6 +121,7 @@ def write_default(
     version: str = VERSION,
     subnet: IPv4Network,
     control_plane: int = 3,
+    image: str = "full",
     cache: Path,
 ) -> None:
     """Write cluster.yaml and lab.yaml where they are missing; files that are there are the user's."""
@@ -131,12 +140,14 @@ def write_default(
         )
         write_atomically(paths.cluster, text)
     if not paths.lab.exists():
-        write_atomically(paths.lab, LAB.format(name=name, subnet=subnet, bundles=cache / "bundles"))
+        more = BARE if image == "bare" else FULL.format(bundles=cache / "bundles")
+        write_atomically(paths.lab, LAB.format(name=name, subnet=subnet, image=image, more=more))
 
 
 def read_lab(paths: LabPaths) -> LabFile:
     """Raises UsageError when there is no lab beside the cluster file, or its file is wrong."""
     if not paths.lab.exists():
+        more = BARE if image == "bare" else FULL.format(bundles=cache / "bundles")
         raise UsageError(
             "there is no lab here",
             where=str(paths.lab),

@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from haplane.model import cluster
 from haplane.model.errors import InvalidFile, Problem
-from haplane.model.reading import Document, KeyPath, read_document
+from haplane.model.reading import Document, KeyPath, read_document, shown
 
 SUPPORTED_MINORS = ("1.34", "1.35")
 OFFICIAL_URL = "https://dl.k8s.io"
@@ -107,7 +107,7 @@ def _version(value: object) -> str:
 def _address(value: object) -> cluster.Address:
     expected = "an IP address of one machine, for example 192.0.2.11"
     if isinstance(value, str) and "/" in value:
-        raise _wrong("has a prefix", expected, f"write {value.partition('/')[0]}")
+        raise _wrong("has a prefix", expected, f"write {shown(value.partition('/')[0])}")
     try:
         address = ip_address(value if isinstance(value, str) else "")
     except ValueError:
@@ -182,7 +182,7 @@ def _power_command(value: str) -> str:
         ) from None
     for _, name, form, conversion in fields:
         if name not in ("name", "address") or form or conversion:
-            raise _wrong(f"has the field {{{name}}}", expected, "double a brace that is meant: {{ }}")
+            raise _wrong(f"has the field {{{shown(str(name))}}}", expected, "double a brace that is meant: {{ }}")
     return value
 
 
@@ -215,7 +215,7 @@ _Jump = Annotated[
         "host, user@host, user@host:port, or a machine of this file; an IPv6 address in brackets",
     ),
 ]
-_Url = Annotated[str, _text_like(r"https?://[^\s/?#]+[^\s?#]*", "is not a URL", "an http:// or https:// URL")]
+_Url = Annotated[str, _text_like(r"https?://[^\s/?#][^\s?#]*", "is not a URL", "an http:// or https:// URL")]
 _Interface = Annotated[
     str, _text_like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", "is not an interface name", "a name of at most 15 characters")
 ]
@@ -340,8 +340,17 @@ _NOUNS = {
 }
 
 
+def _path_of(location: KeyPath, document: Document) -> KeyPath:
+    """pydantic's location without its tags, unless one is a key of the file."""
+    path: KeyPath = ()
+    for part in location:
+        if part not in ("[key]", "[name]", "[mapping]") or (*path, part) in document.places:
+            path = (*path, part)
+    return path
+
+
 def _translated(details: ErrorDetails, document: Document) -> Problem | None:
-    path: KeyPath = tuple(part for part in details["loc"] if not (isinstance(part, str) and part.startswith("[")))
+    path = _path_of(details["loc"], document)
     kind, context = details["type"], details.get("ctx", {})
     if any(path[:length] in document.refused for length in range(1, len(path) + 1)):
         return None
@@ -356,7 +365,7 @@ def _translated(details: ErrorDetails, document: Document) -> Problem | None:
     value = document.places[path].text
     if kind == "wrong":
         report = document.at_key if details["loc"][-1] == "[key]" else document.at_value
-        subject = str(path[-1]) if report == document.at_key else value
+        subject = shown(str(path[-1])) if report == document.at_key else value
         fix = context["fix"].replace("{value}", subject.strip("'\"").removeprefix("v"))
         return report(path, f"{subject} {context['what']}", expected=context["expected"], fix=fix)
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -377,7 +386,7 @@ def _type_fix(kind: str, given: object, value: str) -> str:
         return f'write "{value}"'
     if kind == "list_type":
         return f"write [{value}]"
-    bare = str(given)
+    bare = shown(str(given))
     if (kind == "int_type" and bare.isdecimal()) or (kind == "bool_type" and bare in ("true", "false")):
         return f"write {bare} without quotes"
     return ""

@@ -1,0 +1,81 @@
+"""Labs of real machines for tests. They leave none behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HAPLANE = str(Path(sys.executable).parent / "haplane")
+
+
+@dataclass(frozen=True)
+class LabUnderTest:
+    """One lab, driven by the command line as a user would."""
+
+    file: Path
+    name: str
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [HAPLANE, *arguments, "--file", str(self.file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def haplane(
+        self, *arguments: str, code: int | None = 0, timeout_s: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [HAPLANE, *arguments, "--file", str(self.file)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        if code is not None:
+            assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def inside(self, machine: str, script: str, *, check: bool = True) -> str:
+        """Run a script in a machine, past haplane: for looking, and for breaking things."""
+        command = ["podman", "exec", f"haplane-{self.name}-{machine}", "sh", "-c", script]
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120).stdout.strip()
+
+    def status(self) -> dict[str, object]:
+        return json.loads(self.haplane("status", "--json", code=None).stdout)
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        assert old in text
+        self.file.write_text(text.replace(old, new, 1))
+
+
+def make_lab(name: str, subnet: str, *, arguments: Sequence[str] = ()) -> Iterator[LabUnderTest]:
+    if os.geteuid() != 0:
+        pytest.fail("the lab tests need root")
+    with tempfile.TemporaryDirectory(prefix=f"haplane-{name}-") as folder:
+        lab = LabUnderTest(Path(folder) / "cluster.yaml", name)
+        try:
+            lab.haplane("lab", "up", "--name", name, "--subnet", subnet, *arguments, timeout_s=900)
+            yield lab
+        finally:
+            subprocess.run([HAPLANE, "lab", "down", "--file", str(lab.file)], timeout=120, check=False)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[LabUnderTest]:
+    """Three Ready nodes and a client, shared by the tests; each leaves it whole."""
+    for lab in make_lab("test", "10.78.0.0/24"):
+        lab.haplane("apply", timeout_s=1800)
+        yield lab

@@ -1,0 +1,185 @@
+"""`apply` killed at any point and run again ends in the same cluster.
+
+One cluster is built from nothing while its apply is killed (SIGKILL) again and again, each time at a later point.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.conftest import LabUnderTest, make_lab
+from tests.lab.test_cluster import wait_until_whole
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[LabUnderTest]:
+    yield from make_lab("kill", "10.79.0.0/24")
+
+
+def kill_when(lab: LabUnderTest, pattern: str, *, after_s: float = 0.0) -> str:
+    """Start an apply, kill it when it says this (and some time has passed); returns all it had said."""
+    process = lab.start("apply")
+    assert process.stderr is not None
+    said: list[str] = []
+    # Whatever happens, it does not run for ever.
+    guard = threading.Timer(300, process.kill)
+    guard.start()
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if re.search(pattern, line):
+                time.sleep(after_s)
+                process.send_signal(signal.SIGKILL)
+                break
+        process.communicate()
+    finally:
+        guard.cancel()
+    text = "".join(said)
+    assert process.returncode == -signal.SIGKILL, f"it never said {pattern!r}, or ended before it was killed:\n{text}"
+    return text
+
+
+def etcd_members(lab: LabUnderTest, machine: str) -> list[str]:
+    client = "/etc/kubernetes/pki/etcd/healthcheck-client"
+    command = f"etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt --cert {client}.crt --key {client}.key member list"
+    return sorted(line.split(", ")[2] for line in lab.inside(machine, command).splitlines())
+
+
+def authorities(lab: LabUnderTest) -> set[str]:
+    return {
+        lab.inside(name, "cat /etc/kubernetes/pki/ca.crt 2>/dev/null", check=False) for name in ("cp1", "cp2", "cp3")
+    }
+
+
+BEFORE_THE_CLUSTER = (
+    ("while the bundle is sent", r"cp2: send Kubernetes", 0.3),
+    ("while the operating system is prepared", r"cp1: write /etc/modules-load.d", 0.0),
+    ("between the write of a file and the start of its daemon", r"cp3: restart containerd", 0.0),
+    ("while the authority is made", r"cp1: create the CA", 0.1),
+    ("between the authority and the balancers", r"write /etc/haproxy/haplane-ca.crt", 0.0),
+    ("while the VIP is started", r"cp2: .*keepalived \(", 0.0),
+    ("while images are loaded", r"cp1: load the container images", 1.0),
+    ("inside kubeadm init, early", r"cp1: kubeadm init", 1.0),
+)
+
+
+@pytest.mark.timeout(1200)
+def test_apply_killed_at_every_stage_ends_in_one_whole_cluster(lab: LabUnderTest) -> None:
+    for what, pattern, after_s in BEFORE_THE_CLUSTER:
+        print(f"kill: {what}")
+        kill_when(lab, pattern, after_s=after_s)
+
+    # The job goes on without haplane: the next apply waits for it instead of starting another init.
+    print("kill: in the join, just begun")
+    kill_when(lab, r"kubeadm join", after_s=0.3)
+    first = lab.inside("cp1", "cat /etc/kubernetes/pki/ca.crt")
+    assert first
+
+    print("kill: between two joins")
+    process = lab.start("apply")
+    deadline = time.monotonic() + 180
+    while True:
+        done = [
+            lab.inside(name, "cat /var/lib/haplane/membership", check=False)[:4] == "done" for name in ("cp2", "cp3")
+        ]
+        if any(done):
+            break
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+
+    lab.haplane("apply", timeout_s=400)
+    wait_until_whole(lab)
+    assert authorities(lab) == {first}, "every kill ended in the same cluster"
+    assert etcd_members(lab, "cp1") == ["cp1", "cp2", "cp3"]
+    assert "nothing to do" in lab.haplane("apply").stdout
+
+
+@pytest.mark.timeout(300)
+def test_a_death_between_rename_and_reload_is_seen_and_mended(lab: LabUnderTest) -> None:
+    """The files are as the design says, yet the daemon has not loaded them: looking at files alone would miss it."""
+    for size in range(5000, 5010):
+        key = "max_container_log_line_size"
+        text = re.sub(rf"\n  {key}: \d+", "", lab.file.read_text())
+        lab.file.write_text(text.replace("  disable_apparmor: true", f"  disable_apparmor: true\n  {key}: {size}"))
+        kill_when(lab, r"write /etc/containerd/config.toml")
+        # The write may have been cut short, or the restart have begun: only the moment between them counts.
+        time.sleep(1)
+        written = f"{key} = {size}" in lab.inside("cp1", "cat /etc/containerd/config.toml") or any(
+            f"{key} = {size}" in lab.inside(name, "cat /etc/containerd/config.toml") for name in ("cp2", "cp3")
+        )
+        plan = lab.haplane("plan").stdout
+        half = [
+            name
+            for name in ("cp1", "cp2", "cp3")
+            if f"{name}: restart containerd" in plan and f"{name}: write /etc/containerd" not in plan
+        ]
+        if written and half:
+            break
+    else:
+        pytest.fail("in ten tries apply never died between the rename and the reload")
+    before = lab.inside(half[0], "systemctl show -p ActiveEnterTimestampMonotonic --value containerd")
+    lab.haplane("apply")
+    assert lab.inside(half[0], "systemctl show -p ActiveEnterTimestampMonotonic --value containerd") != before
+    assert "nothing to do" in lab.haplane("apply").stdout
+    wait_until_whole(lab)
+
+
+@pytest.mark.timeout(600)
+def test_a_machine_that_lost_power_inside_its_join_joins_again(lab: LabUnderTest) -> None:
+    """Unlike haplane's death this ends kubeadm too: what it left is undone, also in etcd, and the join starts anew."""
+    lab.haplane("reset", "--yes", timeout_s=300)
+    process = lab.start("apply")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "cp3: kubeadm join" in line:
+            break
+    time.sleep(6)
+    lab.haplane("lab", "power", "off", "cp3")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 3, err
+    lab.haplane("lab", "power", "on", "cp3")
+    assert "begun join" in lab.inside("cp3", "cat /var/lib/haplane/membership")
+    lab.haplane("apply", timeout_s=400)
+    wait_until_whole(lab)
+    assert etcd_members(lab, "cp1") == ["cp1", "cp2", "cp3"]
+
+
+@pytest.mark.timeout(600)
+def test_ctrl_c_says_what_was_begun_and_the_same_command_completes_it(lab: LabUnderTest) -> None:
+    lab.haplane("reset", "--yes", timeout_s=300)
+    process = lab.start("apply")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "cp1: kubeadm init" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert "cp1: kubeadm init" in err
+    assert "running the same command again completes it" in err
+    lab.haplane("apply", timeout_s=400)
+    wait_until_whole(lab)
+
+
+def test_reset_leaves_nothing_behind_that_an_apply_would_trip_over(lab: LabUnderTest) -> None:
+    lab.haplane("reset", "--yes", timeout_s=300)
+    for name in ("cp1", "cp2", "cp3"):
+        assert lab.inside(name, "ls /var/lib/etcd /etc/kubernetes/manifests 2>/dev/null", check=False) == ""
+        assert "10.79.0.100" not in lab.inside(name, "ip -o addr")
+    refused = subprocess.run(
+        ["podman", "exec", "haplane-kill-client", "curl", "-sk", "--max-time", "2", "https://10.79.0.100:8443/readyz"],
+        check=False,
+    )
+    assert refused.returncode != 0

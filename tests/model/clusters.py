@@ -1,0 +1,38 @@
+"""Clusters for tests of what is made from them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+from haplane.components.base import Measured, View
+from haplane.model.bundle import BundleManifest
+from haplane.model.cluster import Cluster, Endpoint, Kubernetes, Machine, Role, Ssh
+
+BUNDLE = BundleManifest(
+    identity="0123456789abcdef",
+    kubernetes_version="1.35.4",
+    architecture="amd64",
+    etcd_image="registry.k8s.io/etcd:3.6.6-0",
+    pause_image="registry.k8s.io/pause:3.10.1",
+    images=(),
+    files=(),
+)
+
+
+def three_nodes() -> Cluster:
+    machines = {
+        f"cp{i}": Machine(f"cp{i}", ip_address(f"192.0.2.1{i}"), frozenset({Role.CONTROL_PLANE}), Ssh())
+        for i in (1, 2, 3)
+    }
+    return Cluster(
+        name="prod",
+        file="cluster.yaml",
+        kubernetes=Kubernetes("1.35.4", (ip_network("10.244.0.0/16"),), (ip_network("10.96.0.0/16"),)),
+        endpoint=Endpoint(ip_interface("192.0.2.100/24")),
+        machines=machines,
+        sources=(),
+    )
+
+
+def view(cluster: Cluster, machine: str) -> View:
+    return View(cluster, cluster.machines[machine], Measured(), authority="PEM\n", bundle=BUNDLE)

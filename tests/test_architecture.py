@@ -1,0 +1,24 @@
+"""The picture in docs/architecture.md and the import contracts tell the same story."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_layer_picture_is_the_import_contract() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contract = next(one for one in settings["tool"]["importlinter"]["contracts"] if one["id"] == "layers")
+    layers = [layer.removeprefix("haplane.") for layer in contract["layers"]]
+    picture = (ROOT / "docs/architecture.md").read_text().split("```")[1]
+    assert re.findall(r"^(\w+) {2,}", picture, re.MULTILINE) == layers
+
+
+def test_every_package_is_a_layer() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contract = next(one for one in settings["tool"]["importlinter"]["contracts"] if one["id"] == "layers")
+    packages = {f"haplane.{path.parent.name}" for path in (ROOT / "src/haplane").glob("*/__init__.py")}
+    assert packages == set(contract["layers"])
