@@ -22,7 +22,7 @@ KeyPath = tuple[str | int, ...]
 
 # Far above any real file, low enough that the worst one is refused in well under a second.
 MAX_CHARACTERS = 1 << 20
-MAX_NODES = 20_000
+MAX_NODES = 10_000
 MAX_DEPTH = 64
 
 # libyaml is twenty times faster; where PyYAML was built without it the same events come from Python.
