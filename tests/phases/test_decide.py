@@ -65,7 +65,7 @@ def test_a_join_that_was_cut_short_is_undone_and_joined_again() -> None:
 
 
 def test_data_of_a_join_without_any_finished_node_is_never_initialised_over() -> None:
-    with pytest.raises(HaplaneError, match="the data there may be the only copy|no finished node is left"):
+    with pytest.raises(HaplaneError, match="no finished node is left"):
         decide({"cp1": EMPTY, "cp2": BEGUN_JOIN, "cp3": EMPTY}, {}, IDENTITY)
 
 

@@ -49,7 +49,9 @@ def up(
     check_host()
     paths = files.LabPaths(file)
     cache = cache_folder()
-    files.write_default(paths, name=name, version=version, subnet=IPv4Network(subnet), control_plane=nodes, cache=cache)
+    files.write_default(
+        paths, name=name, version=version, subnet=_network(subnet), control_plane=nodes, image=image, cache=cache
+    )
 
     async def work(terminal: Terminal) -> None:
         await machines.up(_lab(file), cache=cache, progress=terminal)

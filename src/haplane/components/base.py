@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from haplane.model.bundle import BundleManifest
@@ -39,21 +39,32 @@ class FileSet:
 
 
 @dataclass(frozen=True)
+class Load:
+    """How a daemon is made to use its files: a shell command, and the sentence that a plan prints for it."""
+
+    command: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class ComponentDesign:
     """What one component means on one machine.
 
-    apply: the command that makes the daemon use the files, run when what it has loaded differs; sentence says so.
-    unit is the systemd unit that must be enabled and active, empty if there is none. started_later: the unit is
-    started by a later phase (kubelet by kubeadm), so inactive is not a difference.
+    load: run when what the daemon has loaded differs from the files. unit is the systemd unit that must be enabled
+    and active, empty if there is none; start: run instead when it is not active. started_later: a later phase starts
+    it (kubeadm the kubelet), so inactive is not a difference. restart: run instead when one of the files in
+    restart_for (its drop-ins) is not what it was started with.
     """
 
     name: str
     packages: tuple[str, ...]
     file_sets: tuple[FileSet, ...]
-    apply: str
-    sentence: str
+    load: Load
     unit: str = ""
     started_later: bool = False
+    start: Load | None = None
+    restart: Load | None = None
+    restart_for: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -61,9 +72,14 @@ class ComponentDesign:
 
     @property
     def digest(self) -> str:
-        """Changes when any file or the way to apply it does; remembered on the machine once the daemon has it."""
-        parts = [f"{file.path}\0{file.mode:o}\0{file.sha256}" for file in self.files]
-        return hashlib.sha256("\n".join([*parts, self.apply]).encode()).hexdigest()[:16]
+        """`FILES.STARTED`: what the daemon uses, and what it was started with. Remembered on the machine once true."""
+        started = _digest(file for file in self.files if file.path in self.restart_for)
+        return f"{_digest(self.files, self.load.command)}.{started}"
+
+
+def _digest(files: Iterable[File], *more: str) -> str:
+    parts = [f"{file.path}\0{file.mode:o}\0{file.sha256}" for file in files]
+    return hashlib.sha256("\n".join([*parts, *more]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Source: containerd's CRI configuration, version 2 of the file (read by container
 
 from __future__ import annotations
 
-from haplane.components.base import ComponentDesign, File, FileSet, View
+from haplane.components.base import ComponentDesign, File, FileSet, Load, View
 from haplane.components.templates import render
 from haplane.model.cluster import Cni, Value
 
@@ -71,8 +71,10 @@ def design(view: View) -> ComponentDesign:
         packages=PACKAGES,
         # containerd has no dry run; `config dump` reads the file as the daemon would and fails where it does.
         file_sets=(FileSet(tuple(files), validate="containerd --config ./etc/containerd/config.toml config dump"),),
-        apply="systemctl enable containerd && systemctl restart containerd",
-        sentence="restart containerd (running containers go on)",
+        load=Load(
+            "systemctl enable -q containerd && systemctl restart containerd",
+            "restart containerd (running containers go on)",
+        ),
         unit="containerd.service",
     )
 

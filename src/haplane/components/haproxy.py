@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haplane.components.base import RUN, ComponentDesign, File, FileSet, View, join_host_port
+from haplane.components.base import RUN, ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.components.templates import render
 
 APISERVER_PORT = 6443
@@ -88,6 +88,8 @@ backend anyway
 {% endfor %}
 """
 
+ENABLE = "systemctl daemon-reload && systemctl enable -q haproxy"
+DROP_IN_FILE = "/etc/systemd/system/haproxy.service.d/haplane.conf"
 DROP_IN = """\
 # Written by haplane.
 [Unit]
@@ -137,12 +139,14 @@ def design(view: View) -> ComponentDesign:
         packages=("haproxy",),
         file_sets=(
             # First, because the check of haproxy.cfg reads it under its final path.
-            FileSet((File(AUTHORITY, authority), File("/etc/systemd/system/haproxy.service.d/haplane.conf", drop_in))),
+            FileSet((File(AUTHORITY, authority), File(DROP_IN_FILE, drop_in))),
             FileSet((File("/etc/haproxy/haproxy.cfg", config),), validate="haproxy -c -q -f ./etc/haproxy/haproxy.cfg"),
         ),
-        apply="systemctl daemon-reload && systemctl enable -q haproxy && systemctl reload-or-restart haproxy",
-        sentence="reload HAProxy (no connection is dropped)",
+        load=Load(f"{ENABLE} && systemctl reload haproxy", "reload HAProxy (no connection is dropped)"),
         unit="haproxy.service",
+        start=Load(f"{ENABLE} && systemctl restart haproxy", "start HAProxy"),
+        restart=Load(f"{ENABLE} && systemctl restart haproxy", "restart HAProxy (connections through it end)"),
+        restart_for=(DROP_IN_FILE,),
     )
 
 

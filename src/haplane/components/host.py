@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haplane.components.base import LIBEXEC, STATE, ComponentDesign, File, FileSet, View
+from haplane.components.base import LIBEXEC, STATE, ComponentDesign, File, FileSet, Load, View
 
 PACKAGES = (
     *("iproute2", "iptables", "conntrack", "socat", "ethtool", "kmod", "procps", "curl", "mount", "tar", "psmisc"),
@@ -41,8 +41,7 @@ def design(view: View) -> ComponentDesign:
         name="host",
         packages=PACKAGES,
         file_sets=(FileSet(files),),
-        apply=APPLY,
-        sentence="load kernel modules, set sysctls and the endpoint's name in /etc/hosts",
+        load=Load(APPLY, "load kernel modules, set sysctls and the endpoint's name in /etc/hosts"),
     )
 
 

@@ -9,7 +9,7 @@ import hashlib
 import math
 
 from haplane.components import haproxy
-from haplane.components.base import LIBEXEC, RUN, ComponentDesign, File, FileSet, View
+from haplane.components.base import LIBEXEC, RUN, ComponentDesign, File, FileSet, Load, View
 from haplane.components.templates import render
 
 INSTANCE = "api"
@@ -92,6 +92,8 @@ NOTIFY = f"""\
 mkdir -p {RUN} && echo "$3" > {RUN}/.vrrp-$2 && mv {RUN}/.vrrp-$2 {RUN}/vrrp-$2
 """
 
+ENABLE = "systemctl daemon-reload && systemctl enable -q keepalived"
+DROP_IN_FILE = "/etc/systemd/system/keepalived.service.d/haplane.conf"
 DROP_IN = """\
 # Written by haplane.
 [Unit]
@@ -101,7 +103,8 @@ StartLimitIntervalSec=0
 [Service]
 Restart=always
 RestartSec=1
-ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; [ -e {{ down_file }} ] || echo 1 > {{ down_file }}'
+# HAProxy writes it too, but may have been started before it was told to.
+ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q haproxy; echo $(( $? != 0 )) > {{ down_file }}'
 # A keepalived that was killed leaves the address behind: two machines would have it.
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
 ExecStopPost=-/bin/rm -f {{ state_file }}
@@ -172,7 +175,7 @@ def design(view: View) -> ComponentDesign:
                 (
                     File(f"{LIBEXEC}/check-balancer", CHECK, mode=0o755),
                     File(f"{LIBEXEC}/vrrp-state", NOTIFY, mode=0o755),
-                    File("/etc/systemd/system/keepalived.service.d/haplane.conf", drop_in),
+                    File(DROP_IN_FILE, drop_in),
                 )
             ),
             FileSet(
@@ -180,7 +183,9 @@ def design(view: View) -> ComponentDesign:
                 validate="keepalived --config-test --use-file ./etc/keepalived/keepalived.conf",
             ),
         ),
-        apply="systemctl daemon-reload && systemctl enable -q keepalived && systemctl reload-or-restart keepalived",
-        sentence="reload keepalived (the VIP stays where it is)",
+        load=Load(f"{ENABLE} && systemctl reload keepalived", "reload keepalived (the VIP stays where it is)"),
         unit="keepalived.service",
+        start=Load(f"{ENABLE} && systemctl restart keepalived", "start keepalived"),
+        restart=Load(f"{ENABLE} && systemctl restart keepalived", "restart keepalived (a VIP held here moves)"),
+        restart_for=(DROP_IN_FILE,),
     )

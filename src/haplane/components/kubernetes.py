@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from haplane.components.base import ComponentDesign, File, FileSet, View, join_host_port
+from haplane.components.base import ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.components.haproxy import APISERVER_PORT
 from haplane.model.cluster import Value
 
@@ -44,8 +44,10 @@ def kubelet_design(view: View) -> ComponentDesign:
         packages=(),
         file_sets=(FileSet((File("/etc/systemd/system/kubelet.service", UNIT),)),),
         # Restarted only where it runs: before kubeadm it would have nothing to do.
-        apply="systemctl daemon-reload && systemctl enable -q kubelet && systemctl try-restart kubelet",
-        sentence="enable the kubelet (restart it where it runs)",
+        load=Load(
+            "systemctl daemon-reload && systemctl enable -q kubelet && systemctl try-restart kubelet",
+            "enable the kubelet (restart it where it runs)",
+        ),
         unit="kubelet.service",
         started_later=True,
     )
@@ -61,8 +63,7 @@ def kubeadm_design(view: View) -> ComponentDesign:
                 validate=f"/usr/local/bin/kubeadm config validate --config .{INIT_FILE}",
             ),
         ),
-        apply="true",
-        sentence="keep the configuration for kubeadm",
+        load=Load("true", "keep the configuration for kubeadm"),
     )
 
 

@@ -147,7 +147,6 @@ def write_default(
 def read_lab(paths: LabPaths) -> LabFile:
     """Raises UsageError when there is no lab beside the cluster file, or its file is wrong."""
     if not paths.lab.exists():
-        more = BARE if image == "bare" else FULL.format(bundles=cache / "bundles")
         raise UsageError(
             "there is no lab here",
             where=str(paths.lab),

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from haplane.components.base import RUN, STATE, ComponentDesign, File, FileSet
+from haplane.components.base import RUN, STATE, ComponentDesign, File, FileSet, Load
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.model.progress import Progress
 from haplane.observe.facts import LOADED, Facts
@@ -79,19 +79,24 @@ class Change:
                 diff=await self._diff(files),
             )
         enabled, active = self.facts.units.get(design.unit, ("enabled", "active"))
-        asleep = design.unit and (enabled != "enabled" or (active != "active" and not design.started_later))
-        stale = self.facts.loaded.get(design.name) != design.digest
-        if changed or stale or asleep:
-            self.undo.append(design)
-            await self.do(design.sentence, lambda: self._load(design))
-            return True
-        return False
+        asleep = active != "active" and not design.started_later
+        loaded = self.facts.loaded.get(design.name, "")
+        if not changed and loaded == design.digest and enabled == "enabled" and not asleep:
+            return False
+        load = design.load
+        if asleep and design.start:
+            load = design.start
+        elif design.restart and loaded.partition(".")[2] != design.digest.partition(".")[2]:
+            load = design.restart
+        self.undo.append(design)
+        await self.do(load.sentence, lambda: self._load(design, load))
+        return True
 
-    async def _load(self, design: ComponentDesign) -> None:
+    async def _load(self, design: ComponentDesign, load: Load) -> None:
         # The marker is written last: a death before it makes the next apply load again.
         marker = f"mkdir -p {LOADED} && echo {design.digest} > {LOADED}/.{design.name} && "
         marker += f"mv {LOADED}/.{design.name} {LOADED}/{design.name}"
-        await self.sh(f"set -e\n{design.apply}\n{marker}", shown_as=design.apply.splitlines()[0])
+        await self.sh(f"set -e\n{load.command}\n{marker}", shown_as=load.command.splitlines()[0])
 
     async def roll_back(self) -> None:
         """Put the previous files of what this change wrote back, and load them."""
@@ -101,12 +106,14 @@ class Change:
 for path in {paths}; do
   if [ -f "{STATE}/previous$path" ]; then cp -p "{STATE}/previous$path" "$path"; fi
 done
-{design.apply}
+{(design.restart or design.load).command}
 rm -f {LOADED}/{design.name}
 """
             await self.sh(script, shown_as=f"put the previous files of {design.name} back")
 
-    async def job(self, name: str, script: str, *, stdin: bytes | None = None, secret_file: str = "") -> str:
+    async def job(
+        self, name: str, script: str, *, shown_as: str = "", stdin: bytes | None = None, secret_file: str = ""
+    ) -> str:
         """Run a long script as a unit of the machine's own, so that it ends well even if haplane does not.
 
         If a job of this name is running already (begun by a haplane that died), it is waited for instead. stdin is
@@ -133,9 +140,7 @@ code=$(cat {name}.code)
 if [ "$code" = 0 ]; then cat {name}.log; else tail -n 25 {name}.log >&2; fi
 exit "$code"
 """
-        done = await self.sh(
-            start, shown_as=script.strip().splitlines()[-1][:160], stdin=stdin, timeout_s=JOB_TIMEOUT_S
-        )
+        done = await self.sh(start, shown_as=shown_as or name, stdin=stdin, timeout_s=JOB_TIMEOUT_S)
         return done.stdout
 
     def _differing(self, files: FileSet) -> list[File]:

@@ -56,7 +56,7 @@ kubectl {KUBECONFIG} delete node {do.machine} --ignore-not-found --wait=false
                 f"remove {do.machine}'s unfinished etcd member and node from the cluster",
                 lambda: seed.run(script, shown_as=f"remove the unfinished member {do.machine}"),
             )
-        await do.do("undo the unfinished kubeadm", lambda: do.job("undo", reset_script()))
+        await do.do("undo the unfinished kubeadm", lambda: do.job("undo", reset_script(), shown_as="kubeadm reset"))
         await do.do("forget that it was begun", lambda: do.sh(f"rm -f {MEMBERSHIP}"))
 
 
@@ -146,7 +146,7 @@ class CreateCluster(Phase):
         if do.machine != context.decision.init:
             return
         script = f"kubeadm init --config {INIT_FILE} --skip-token-print\n{_mark('done', context)}"
-        await do.do("kubeadm init", lambda: do.job("kubeadm", script))
+        await do.do("kubeadm init", lambda: do.job("kubeadm", script, shown_as=f"kubeadm init --config {INIT_FILE}"))
 
 
 class JoinNodes(Phase):
@@ -178,7 +178,7 @@ class JoinNodes(Phase):
         )
         await do.sh(f"set -e\n{_mark('begun join', context)}", shown_as="remember that the join began")
         script = f"trap 'rm -f {JOIN_FILE}' EXIT\nkubeadm join --config {JOIN_FILE}\n{_mark('done', context)}"
-        await do.job("kubeadm", script, stdin=file.encode(), secret_file=JOIN_FILE)
+        await do.job("kubeadm", script, shown_as="kubeadm join", stdin=file.encode(), secret_file=JOIN_FILE)
 
 
 async def _mint(context: Context) -> tuple[str, str]:

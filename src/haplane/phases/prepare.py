@@ -39,7 +39,9 @@ class InstallPackages(Phase):
             "apt-get -q update\n"
             f"apt-get -q install -y --no-install-recommends {' '.join(missing)}"
         )
-        await do.do(f"install {' '.join(missing)}", lambda: do.job("packages", script))
+        await do.do(
+            f"install {' '.join(missing)}", lambda: do.job("packages", script, shown_as=script.splitlines()[-1])
+        )
 
 
 class SendBundle(Phase):
@@ -139,7 +141,7 @@ async def import_images(context: Context, do: Change) -> None:
     ]
     imports = "\n".join(f"ctr -n k8s.io images import --local {archive}" for archive in archives)
     script = f"{imports}\necho {bundle.folder_name} > {IMAGES_MARKER}"
-    await do.do("load the container images", lambda: do.job("images", script))
+    await do.do("load the container images", lambda: do.job("images", script, shown_as="ctr -n k8s.io images import"))
 
 
 async def _nothing() -> None:
