@@ -144,7 +144,7 @@ async def _from_source(order: _Order, source: BundleSource) -> tuple[Bundle, Ind
         paths = ", ".join(file.path for file in bad)
         order.progress.now(order.subject, f"missing or damaged in the cache, to be made again: {paths}")
         await stages.restore(bundle, entry.stages, bad)
-    folder = source.path if source.kind == "directory" else None
+    folder = source.path.expanduser() if source.kind == "directory" and source.path else None
     seen = directory.fingerprint(folder) if folder else ""
     made, names = await _stages(order, source, stages)
     bundle = await _assemble(order, made, names)
@@ -162,7 +162,9 @@ async def _stages(order: _Order, source: BundleSource, stages: Stages) -> tuple[
         case "go-modules", _:
             return await gomodules.make_stages(order.version, order.architecture, stages, order.progress)
         case "directory", Path() as folder:
-            return await directory.make_stages(folder, order.version, order.architecture, stages, order.progress)
+            return await directory.make_stages(
+                folder.expanduser(), order.version, order.architecture, stages, order.progress
+            )
     raise _no_such_kind(source)
 
 
@@ -173,7 +175,7 @@ async def _check(source: BundleSource, version: str, architecture: str) -> None:
         case "go-modules", _:
             await gomodules.check(version, architecture)
         case "directory", Path() as folder:
-            await directory.check(folder, version, architecture)
+            await directory.check(folder.expanduser(), version, architecture)
         case _:
             raise _no_such_kind(source)
 

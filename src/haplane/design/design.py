@@ -51,6 +51,7 @@ def identity(cluster: Cluster) -> str:
     kubernetes, endpoint = cluster.kubernetes, cluster.endpoint
     parts = {
         "name": cluster.name,
+        "version": kubernetes.version,
         "endpoint": f"{endpoint.host or endpoint.vip.ip}:{endpoint.port}",
         "pods": ",".join(map(str, kubernetes.pods)),
         "services": ",".join(map(str, kubernetes.services)),

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
-from haplane.model.cluster import Address, Interface, Network, Role, Value
+from haplane.model.cluster import Address, Cni, Interface, Network, Role, Value
 from haplane.model.errors import Problem
 from haplane.model.reading import Document, KeyPath
 from haplane.model.values import DEFAULT_PODS, DEFAULT_SERVICES, parse_address, parse_network, parse_vip
@@ -141,6 +141,19 @@ def _networks_are_apart(found: _Found) -> Iterator[Problem]:
                 yield found.document.at_value(path, what, expected=expected)
 
 
+def _pods_of_the_bridge_fit(found: _Found) -> Iterator[Problem]:
+    """With cni: bridge every control-plane machine gets a part of the pods network (a /24, or a /64) for itself."""
+    if found.document.value("kubernetes", "cni") != Cni.BRIDGE:
+        return
+    machines = sum(Role.CONTROL_PLANE in (found.roles(name) or ()) for name in found.machines)
+    for path, network in found.networks.items():
+        part = 24 if network.version == 4 else 64
+        if path[1] == "pods" and network.num_addresses < machines << (network.max_prefixlen - part):
+            what = f"{network} has no /{part} for each of {machines} machines"
+            at = path if path in found.document.places else ("kubernetes", "cni")
+            yield found.document.at_value(at, what, expected=f"a network of {machines} times /{part}, or cni: none")
+
+
 def _owned_keys_are_absent(found: _Found) -> Iterator[Problem]:
     for path, owner in _OWNED.items():
         if path in found.document.places:
@@ -184,6 +197,7 @@ _CHECKS: tuple[Callable[[_Found], Iterator[Problem]], ...] = (
     _vip_is_free,
     _vip_shares_the_machines_network,
     _networks_are_apart,
+    _pods_of_the_bridge_fit,
     _owned_keys_are_absent,
     _jumps_end,
 )

@@ -107,6 +107,6 @@ def _refuse_another_identity(facts: Mapping[str, Facts], members: tuple[str, ...
                 "what cannot change after a cluster was made differs from the file",
                 where=name,
                 why=f"made as: {made_as}\nthe file: {identity}",
-                hint="put the old values back. A changed endpoint, network or name needs a new cluster: "
-                "haplane reset, then haplane apply",
+                hint="put the old values back; haplane cannot upgrade or rename a cluster yet. "
+                "To make a new one instead, with the loss of all data: haplane reset, then haplane apply",
             )

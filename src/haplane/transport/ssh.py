@@ -195,10 +195,12 @@ class Fleet:
 
     async def _open_jump(self, jump: str, ssh: Ssh) -> asyncssh.SSHClientConnection:
         if jump in self._known:
+            # It may be behind another one; the reader refuses circles.
             machine = self._known[jump]
-            return await self._open(jump, str(machine.address), replace(machine.ssh, jump=None))
+            return await self._open(jump, str(machine.address), machine.ssh)
         user, _, rest = jump.rpartition("@")
-        host, _, port = rest.partition(":")
+        bracketed, _, port = rest[1:].partition("]") if rest.startswith("[") else rest.partition(":")
+        host, port = bracketed, port.removeprefix(":")
         settings = replace(ssh, jump=None, user=user or ssh.user, port=int(port or 22))
         return await self._open(jump, host, settings)
 
