@@ -15,7 +15,7 @@ from haplane.model.errors import HaplaneError
 from haplane.model.progress import Progress
 from haplane.observe import facts as facts_of
 from haplane.observe.facts import Facts
-from haplane.phases.change import Change, Step
+from haplane.phases.change import JOB_TIMEOUT_S, Change, Step
 from haplane.phases.context import Context, Phase
 from haplane.phases.create import (
     CreateAuthority,
@@ -76,8 +76,10 @@ async def apply(inputs: Inputs) -> tuple[Step, ...]:
         fleet = await stack.enter_async_context(Fleet(inputs.cluster.machines))
         remotes, silent = await _connect(fleet, inputs)
         token = await stack.enter_async_context(locked(remotes, command="haplane apply"))
-        await _wait_for_jobs(remotes, inputs.progress)
         context = await _context(inputs, remotes, silent, token=token, dry=False)
+        if any(one.jobs for one in context.facts.values()):
+            await _wait_for_jobs(context)
+            context = await _context(inputs, remotes, silent, token=token, dry=False)
         bundle = context.design.bundle
         if bundle is None or any(bundle.folder_name not in one.bundles for one in context.facts.values()):
             manifest, context.bundle_folder = await inputs.obtain()
@@ -162,20 +164,16 @@ def _check_skipped(inputs: Inputs, facts: Mapping[str, Facts]) -> None:
         )
 
 
-async def _wait_for_jobs(remotes: Mapping[str, Remote], progress: Progress) -> None:
+async def _wait_for_jobs(context: Context) -> None:
     """A haplane that died may have left a job running on a machine: it is let finish, never run twice."""
-    script = f"""
-units() {{ systemctl list-units --plain --no-legend --state=active,activating '{facts_of.JOB_UNITS}'; }}
-units; for i in $(seq 6000); do [ -z "$(units)" ] && exit 0; sleep 0.1; done; exit 1
-"""
+    units = f"systemctl list-units --plain --no-legend --state=active,activating '{facts_of.JOB_UNITS}'"
+    script = f'for i in $(seq {JOB_TIMEOUT_S * 5}); do [ -z "$({units})" ] && exit 0; sleep 0.2; done; exit 1'
 
-    async def one(name: str, remote: Remote) -> None:
-        first = await remote.run(script.split("\n")[1] + "\nunits", shown_as="look for unfinished jobs")
-        if first.stdout.strip():
-            progress.now(name, f"waiting for {first.stdout.split()[0]}, begun by an earlier apply")
-            await remote.run(script, shown_as="wait for unfinished jobs", timeout_s=900)
+    async def one(name: str, jobs: Sequence[str]) -> None:
+        context.progress.step(name, f"waiting for {', '.join(jobs)}, begun by an earlier apply")
+        await context.remotes[name].run(script, shown_as=f"wait for {', '.join(jobs)}", timeout_s=JOB_TIMEOUT_S + 60)
 
-    await asyncio.gather(*(one(name, remote) for name, remote in remotes.items()))
+    await asyncio.gather(*(one(name, facts.jobs) for name, facts in context.facts.items() if facts.jobs))
 
 
 async def _run(context: Context) -> tuple[Step, ...]:

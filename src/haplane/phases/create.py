@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 
 from haplane.components import haproxy
-from haplane.components.base import RUN, STATE
+from haplane.components.base import RUN, STATE, join_host_port
 from haplane.components.kubernetes import INIT_FILE, control_plane_endpoint, join_file
 from haplane.design.design import identity
 from haplane.model.errors import HaplaneError
@@ -141,8 +141,15 @@ class CreateCluster(Phase):
 
     title = "Create the cluster"
 
+    def __init__(self) -> None:
+        self._first_has_images = asyncio.Event()
+
     async def run(self, context: Context, do: Change) -> None:
+        if context.decision.init and do.machine != context.decision.init and not context.dry:
+            # The others have time until the first node is there; it goes ahead of them.
+            await self._first_has_images.wait()
         await import_images(context, do)
+        self._first_has_images.set()
         if do.machine != context.decision.init:
             return
         script = f"kubeadm init --config {INIT_FILE} --skip-token-print\n{_mark('done', context)}"
@@ -177,7 +184,16 @@ class JoinNodes(Phase):
             via=control_plane_endpoint(context.design.view(do.machine)),
         )
         await do.sh(f"set -e\n{_mark('begun join', context)}", shown_as="remember that the join began")
-        script = f"trap 'rm -f {JOIN_FILE}' EXIT\nkubeadm join --config {JOIN_FILE}\n{_mark('done', context)}"
+        url = f"https://{join_host_port(context.cluster.machines[do.machine].address, haproxy.APISERVER_PORT)}/livez"
+        ask = f"curl --silent --fail --max-time 1 --output /dev/null --cacert {AUTHORITY} {url}"
+        # The kubelet starts before the API next to it, and asks it ever more seldom. A restart once it is up ends the
+        # wait: measured 14 s from the end of the last join to Ready without it.
+        script = f"""
+(until {ask}; do sleep 0.3; done; systemctl restart kubelet) &
+trap 'rm -f {JOIN_FILE}; kill $! 2>/dev/null || true' EXIT
+kubeadm join --config {JOIN_FILE}
+{_mark("done", context)}
+"""
         await do.job("kubeadm", script, shown_as="kubeadm join", stdin=file.encode(), secret_file=JOIN_FILE)
 
 
