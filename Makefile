@@ -1,5 +1,5 @@
 # Everything starts with `make setup`, which the others call; it does nothing when nothing changed.
-.PHONY: demo setup check test unit soak bench lock clean
+.PHONY: demo setup check lint test soak bench lock clean
 
 demo: setup
 	.venv/bin/haplane demo
@@ -7,16 +7,19 @@ demo: setup
 setup:
 	@tools/setup
 
-check: setup
+check: lint
+	.venv/bin/pytest -q -n 4 -m "not lab and not soak"
+
+lint: setup
 	.venv/bin/ruff format --check --quiet src tests bench
 	.venv/bin/ruff check --quiet src tests bench
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/deptry src
-	.venv/bin/pytest -q -m "not lab and not soak"
 
 test: setup
-	.venv/bin/pytest -m "not soak"
+	.venv/bin/pytest -n 4 -m "not lab and not soak"
+	.venv/bin/pytest -m "lab and not soak"
 
 soak: setup
 	.venv/bin/pytest -m soak

@@ -53,3 +53,17 @@ def test_the_virtual_router_id_is_stable_and_differs_between_clusters() -> None:
     assert first == keepalived.virtual_router_id(view(one, "cp3"))
     assert 1 <= first <= 255
     assert first != keepalived.virtual_router_id(view(other, "cp1"))
+
+
+# Recorded from keepalived 2.3.3, shortened.
+DUMP = '[{"data":{"iname":"api","ifp_ifname":"eth0","vrid":195,"vipset":false,"state":%d,"wantstate":1},"stats":{}}]'
+
+
+@pytest.mark.parametrize(("number", "state"), [(0, "INIT"), (1, "BACKUP"), (2, "MASTER"), (3, "FAULT"), (9, "")])
+def test_the_state_is_read_from_the_daemons_own_dump(number: int, state: str) -> None:
+    assert keepalived.parse_state(DUMP % number) == state
+
+
+@pytest.mark.parametrize("dump", ["", "[", "{}", "[]", '[{"data":{"iname":"other","state":2}}]'])
+def test_a_daemon_that_says_nothing_has_no_state(dump: str) -> None:
+    assert keepalived.parse_state(dump) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -129,6 +130,21 @@ def test_a_second_apply_at_the_same_time_is_refused_and_told_by_whom(cluster: La
     assert histories
     checked = cluster.haplane("drill", "check", str(histories[0]), "--json", code=None)
     assert json.loads(checked.stdout)["outcome"] in ("held", "violated", "unknown")
+    wait_until_whole(cluster)
+
+
+def test_an_interrupted_drill_leaves_no_fault_behind(cluster: LabUnderTest) -> None:
+    drill = cluster.start("drill", "run", "power-off-vip-holder")
+    assert drill.stderr is not None
+    for line in drill.stderr:
+        if "is dark for" in line:
+            break
+    drill.send_signal(signal.SIGINT)
+    _, err = drill.communicate(timeout=120)
+    assert drill.returncode == 130, err
+    assert "interrupted" in err
+    states = json.loads(cluster.haplane("lab", "status", "--json").stdout)["machines"]
+    assert {machine["state"] for machine in states} == {"running"}
     wait_until_whole(cluster)
 
 

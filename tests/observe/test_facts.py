@@ -22,7 +22,6 @@ etcd_data\tyes
 kubelet\tyes
 authority\tLS0tCg==
 job\thaplane-job-kubeadm.service
-vrrp\tMASTER
 """
 
 
@@ -38,7 +37,6 @@ def test_facts_are_read() -> None:
     assert facts.authority == "---\n"
     assert facts.jobs == ("haplane-job-kubeadm.service",)
     assert facts.holds_vip
-    assert facts.vrrp_state == "MASTER"
 
 
 def test_nothing_at_all_is_an_empty_machine() -> None:

@@ -19,10 +19,7 @@ Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 
 def build(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
-    """Get the programs and images for the version in the file: from the cache, or the first source that works.
-
-    Example: haplane bundle build --file lab/cluster.yaml
-    """
+    """Get the programs and images for the version in the file: from the cache, or the first source that works."""
     from haplane.bundle import check_sources, find, obtain
 
     cluster = load_cluster(file)
@@ -42,10 +39,7 @@ def build(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
 
 
 def verify(*, file: File = DEFAULT_FILE, json: Json = False) -> int:
-    """Hash every file of the cached bundle and compare it with its manifest.
-
-    Example: haplane bundle verify --file lab/cluster.yaml
-    """
+    """Hash every file of the cached bundle and compare it with its manifest."""
     from haplane.bundle import verify as verify_bundle
 
     bundle = _cached(load_cluster(file))
@@ -61,10 +55,7 @@ def verify(*, file: File = DEFAULT_FILE, json: Json = False) -> int:
 
 
 def export(folder: Path, *, file: File = DEFAULT_FILE) -> None:
-    """Copy the cached bundle to a folder, for a host without a network: there, `bundle: {sources: [{directory: ...}]}`.
-
-    Example: haplane bundle export /media/usb/kubernetes --file lab/cluster.yaml
-    """
+    """Copy the cached bundle to a folder; there, `bundle: {sources: [{directory: FOLDER}]}` uses it."""
     from haplane.bundle import export as export_bundle
 
     bundle = _cached(load_cluster(file))

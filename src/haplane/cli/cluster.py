@@ -31,8 +31,6 @@ def plan(
 ) -> int:
     """Show what apply would do now: every command as a sentence, every file as a diff. Touches nothing.
 
-    Example: haplane plan --file lab/cluster.yaml
-
     Parameters
     ----------
     exit_code
@@ -53,8 +51,6 @@ def plan(
 
 def apply(*, file: File = DEFAULT_FILE, json: Json = False, skip: tuple[str, ...] = ()) -> None:
     """Bring the machines to what the file says. Can be interrupted at any moment and run again.
-
-    Example: haplane apply --file lab/cluster.yaml
 
     Parameters
     ----------
@@ -88,8 +84,6 @@ def status(
 ) -> int:
     """Show the cluster as every machine sees it: VIP, balancers, apiservers, etcd, leases.
 
-    Example: haplane status --file lab/cluster.yaml
-
     Parameters
     ----------
     watch
@@ -122,8 +116,6 @@ def status(
 def kubeconfig(*, file: File = DEFAULT_FILE, out: Path | None = None) -> None:
     """Write a kubeconfig for administrators that goes through the endpoint (mode 0600).
 
-    Example: haplane kubeconfig --out admin.conf && kubectl --kubeconfig admin.conf get nodes
-
     Parameters
     ----------
     out
@@ -143,8 +135,6 @@ def kubeconfig(*, file: File = DEFAULT_FILE, out: Path | None = None) -> None:
 
 def reset(*, file: File = DEFAULT_FILE, yes: Yes = False) -> None:
     """Take the cluster off its machines: etcd's data, certificates, static pods, VIP. Packages and the bundle stay.
-
-    Example: haplane reset --file lab/cluster.yaml --yes
 
     Parameters
     ----------

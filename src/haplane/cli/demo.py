@@ -24,8 +24,6 @@ File = Annotated[Path, Parameter(name=["--file", "-f"])]
 def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
     """Build an HA control plane of real machines on this host, and cut the power of the one that holds the VIP.
 
-    Example: haplane demo
-
     Parameters
     ----------
     file
@@ -52,6 +50,9 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
         started = time.monotonic()
         await machines.up(_lab(file, cluster), cache=cache, progress=terminal)
         await cluster_commands.apply_cluster(cluster, terminal)
+        await observe.until_whole(
+            cluster, within_s=120, on_problem=lambda problem: terminal.now("cluster", f"waiting: {problem}")
+        )
         terminal.say(f"from no machine to {len(cluster.control_plane)} Ready nodes: {time.monotonic() - started:.0f} s")
 
     run(build)

@@ -23,10 +23,7 @@ Yes = Annotated[str, Parameter(name="--yes")]
 
 
 def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
-    """Show the drills: what each breaks, and the outage that the design allows.
-
-    Example: haplane drill list --file lab/cluster.yaml
-    """
+    """Show the drills: what each breaks, and the outage that the design allows."""
     from haplane.design.budget import power_off_vip_holder
     from haplane.drills import power_off
 
@@ -43,8 +40,6 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
 
 def run(name: str, *, file: File = DEFAULT_FILE, repeat: int = 1, json: Json = False, yes: Yes = "") -> int:
     """Run a drill: probe, break, heal, measure, judge. The history is saved beside the cluster file.
-
-    Example: haplane drill run power-off-vip-holder --file lab/cluster.yaml --repeat 5
 
     Parameters
     ----------
@@ -68,10 +63,7 @@ def run(name: str, *, file: File = DEFAULT_FILE, repeat: int = 1, json: Json = F
 
 
 def check(history: Path, *, file: File = DEFAULT_FILE, json: Json = False) -> int:
-    """Judge a saved history again. No machine is needed, only the cluster file for the budget.
-
-    Example: haplane drill check lab/drills/power-off-vip-holder-20260101T120000.jsonl --file lab/cluster.yaml
-    """
+    """Judge a saved history again. No machine is needed, only the cluster file for the budget."""
     from haplane.drills import history_file, power_off
     from haplane.reports.drill import DrillReport, Run
 

@@ -29,8 +29,6 @@ def up(
 ) -> None:
     """Make the lab's machines: image, network, containers, keys; and cluster.yaml, unless it is there.
 
-    Example: haplane lab up --file lab/cluster.yaml
-
     Parameters
     ----------
     file
@@ -60,19 +58,13 @@ def up(
 
 
 def down(*, file: File = DEFAULT_FILE) -> None:
-    """Remove the lab's machines and their disks; the files and keys stay.
-
-    Example: haplane lab down --file lab/cluster.yaml
-    """
+    """Remove the lab's machines and their disks; the files and keys stay."""
     lab = _lab(file)
     run(lambda terminal: machines.down(lab, progress=terminal))
 
 
 def status(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
-    """Show the lab's machines as podman sees them.
-
-    Example: haplane lab status
-    """
+    """Show the lab's machines as podman sees them."""
     lab = _lab(file)
     seen = run(lambda _: machines.status(lab))
     if json:
@@ -84,19 +76,13 @@ def status(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
 
 
 def shell(machine: str, *, file: File = DEFAULT_FILE) -> None:
-    """Open a root shell on a machine of the lab.
-
-    Example: haplane lab shell cp1
-    """
+    """Open a root shell on a machine of the lab."""
     command = machines.shell_command(_lab(file), machine)
     os.execvp(command[0], command)
 
 
 def power(action: Literal["on", "off"], machine: str, *, file: File = DEFAULT_FILE) -> None:
-    """Cut or restore a machine's power. Off is silent, as a power cut is: no connection is closed.
-
-    Example: haplane lab power off cp1
-    """
+    """Cut or restore a machine's power. Off is silent, as a power cut is: no connection is closed."""
     lab = _lab(file)
     act = machines.power_off if action == "off" else machines.power_on
     run(lambda _: act(lab, machine))

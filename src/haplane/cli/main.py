@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from haplane import __version__
 from haplane.model.errors import ExitCode, HaplaneError
@@ -16,40 +16,139 @@ app = App(
     version_flags=["--version"],
     result_action="return_value",
 )
-app.command("haplane.cli.cluster:plan")
-app.command("haplane.cli.cluster:apply")
-app.command("haplane.cli.cluster:status")
-app.command("haplane.cli.cluster:kubeconfig")
-app.command("haplane.cli.cluster:reset")
+# Command, where it is, what it does, an example.
+COMMANDS = (
+    (
+        "plan",
+        "haplane.cli.cluster:plan",
+        "Show what apply would do now: every command as a sentence, every file as a diff.",
+        "haplane plan --file lab/cluster.yaml",
+    ),
+    (
+        "apply",
+        "haplane.cli.cluster:apply",
+        "Bring the machines to what the file says. Can be interrupted at any moment and run again.",
+        "haplane apply --file lab/cluster.yaml",
+    ),
+    (
+        "status",
+        "haplane.cli.cluster:status",
+        "Show the cluster as every machine sees it: VIP, balancers, apiservers, etcd, leases.",
+        "haplane status --file lab/cluster.yaml",
+    ),
+    (
+        "kubeconfig",
+        "haplane.cli.cluster:kubeconfig",
+        "Write a kubeconfig for administrators that goes through the endpoint.",
+        "haplane kubeconfig --out admin.conf && kubectl --kubeconfig admin.conf get nodes",
+    ),
+    (
+        "reset",
+        "haplane.cli.cluster:reset",
+        "Take the cluster off its machines.",
+        "haplane reset --file lab/cluster.yaml --yes",
+    ),
+    (
+        "lab up",
+        "haplane.cli.lab:up",
+        "Make the lab's machines, and its cluster.yaml unless it is there.",
+        "haplane lab up --file lab/cluster.yaml",
+    ),
+    (
+        "lab down",
+        "haplane.cli.lab:down",
+        "Remove the lab's machines and their disks; the files and keys stay.",
+        "haplane lab down --file lab/cluster.yaml",
+    ),
+    (
+        "lab status",
+        "haplane.cli.lab:status",
+        "Show the lab's machines as podman sees them.",
+        "haplane lab status",
+    ),
+    (
+        "lab shell",
+        "haplane.cli.lab:shell",
+        "Open a root shell on a machine of the lab.",
+        "haplane lab shell cp1",
+    ),
+    (
+        "lab power",
+        "haplane.cli.lab:power",
+        "Cut or restore a machine's power.",
+        "haplane lab power off cp1",
+    ),
+    (
+        "bundle build",
+        "haplane.cli.bundle:build",
+        "Get the programs and images: from the cache, or the first source that works.",
+        "haplane bundle build --file lab/cluster.yaml",
+    ),
+    (
+        "bundle verify",
+        "haplane.cli.bundle:verify",
+        "Hash every file of the cached bundle and compare it with its manifest.",
+        "haplane bundle verify --file lab/cluster.yaml",
+    ),
+    (
+        "bundle export",
+        "haplane.cli.bundle:export",
+        "Copy the cached bundle to a folder, for a host without a network.",
+        "haplane bundle export /media/usb/kubernetes --file lab/cluster.yaml",
+    ),
+    (
+        "drill list",
+        "haplane.cli.drill:list_drills",
+        "Show the drills: what each breaks, and the outage that the design allows.",
+        "haplane drill list --file lab/cluster.yaml",
+    ),
+    (
+        "drill run",
+        "haplane.cli.drill:run",
+        "Run a drill: probe, break, heal, measure, judge.",
+        "haplane drill run power-off-vip-holder --file lab/cluster.yaml --repeat 5",
+    ),
+    (
+        "drill check",
+        "haplane.cli.drill:check",
+        "Judge a saved history again, without a cluster.",
+        "haplane drill check lab/drills/power-off-vip-holder-20260101T120000.jsonl --file lab/cluster.yaml",
+    ),
+    (
+        "demo",
+        "haplane.cli.demo:demo",
+        "Build an HA control plane of real machines on this host, and cut the power of the VIP's holder.",
+        "haplane demo",
+    ),
+)
+GROUPS = {
+    "lab": "Machines as containers on this host: a place to learn and to test.",
+    "bundle": "Kubernetes' programs and images for one version: build, verify, export.",
+    "drill": "Break something on purpose, under load, and judge what clients saw.",
+}
 
-lab = App(name="lab", help="Machines as containers on this host: a place to learn and to test.")
-lab.command("haplane.cli.lab:up")
-lab.command("haplane.cli.lab:down")
-lab.command("haplane.cli.lab:status")
-lab.command("haplane.cli.lab:shell")
-lab.command("haplane.cli.lab:power")
-app.command(lab)
 
-bundle = App(name="bundle", help="Kubernetes' programs and images for one version: build, verify, export.")
-bundle.command("haplane.cli.bundle:build")
-bundle.command("haplane.cli.bundle:verify")
-bundle.command("haplane.cli.bundle:export")
-app.command(bundle)
+def _register() -> None:
+    groups = {name: App(name=name, help=help_text) for name, help_text in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for words, place, help_text, example in COMMANDS:
+        *group_name, name = words.split()
+        target = groups[group_name[0]] if group_name else app
+        target.command(place, name=name, help=f"{help_text}\n\nExample: `{example}`")
 
-drill = App(name="drill", help="Break something on purpose, under load, and judge what clients saw.")
-drill.command("haplane.cli.drill:list_drills", name="list")
-drill.command("haplane.cli.drill:run")
-drill.command("haplane.cli.drill:check")
-app.command(drill)
 
-app.command("haplane.cli.demo:demo")
+_register()
 
 
 def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(arguments)
+        code = app(arguments, exit_on_error=False)
+    except CycloptsError:
+        # It has been printed, with the usage.
+        code = int(ExitCode.USAGE)
     except HaplaneError as error:
         if debug:
             raise

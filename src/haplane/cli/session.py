@@ -129,9 +129,20 @@ def run(work: Callable[[Terminal], Coroutine[Any, Any, T]]) -> T:
     with Terminal() as terminal:
         try:
             return asyncio.run(_interruptible(work(terminal)))
+        except ExceptionGroup as group:
+            # Of several that failed side by side, the first that a user can do something about.
+            raise _first(group) from group
         except (KeyboardInterrupt, asyncio.CancelledError):
             begun = terminal.begun()
             raise Interrupted(begun) from None
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    known, _ = group.split(HaplaneError)
+    chosen: Exception = known or group
+    while isinstance(chosen, ExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:

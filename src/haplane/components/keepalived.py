@@ -6,6 +6,7 @@ Source: keepalived.conf(5); the values were measured, see `docs/measurements.md`
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 
 from haplane.components import haproxy
@@ -13,7 +14,6 @@ from haplane.components.base import LIBEXEC, RUN, ComponentDesign, File, FileSet
 from haplane.components.templates import render
 
 INSTANCE = "api"
-STATE_FILE = f"{RUN}/vrrp-{INSTANCE}"
 TOP_PRIORITY = 250
 ADVERT_MS = 100
 # Two backups whose skew differs by less both claim the VIP.
@@ -75,7 +75,6 @@ vrrp_instance {{ instance }} {
   track_script {
     balancer_hung
   }
-  notify "{{ libexec }}/vrrp-state" root root
 }
 """
 
@@ -83,13 +82,6 @@ CHECK = f"""\
 #!/bin/sh
 # Does this machine's HAProxy answer? Asked by keepalived.
 exec curl --silent --fail --max-time 0.4 --output /dev/null http://127.0.0.1:{haproxy.HEALTH_PORT}/healthz
-"""
-
-# Arguments: INSTANCE|GROUP NAME STATE PRIORITY. Renamed into place, so that a reader never sees half a word.
-NOTIFY = f"""\
-#!/bin/sh
-# Remembers the VRRP state for `haplane status`. Called by keepalived.
-mkdir -p {RUN} && echo "$3" > {RUN}/.vrrp-$2 && mv {RUN}/.vrrp-$2 {RUN}/vrrp-$2
 """
 
 ENABLE = "systemctl daemon-reload && systemctl enable -q keepalived"
@@ -107,7 +99,6 @@ RestartSec=1
 ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q haproxy; echo $(( $? != 0 )) > {{ down_file }}'
 # A keepalived that was killed leaves the address behind: two machines would have it.
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
-ExecStopPost=-/bin/rm -f {{ state_file }}
 """
 
 
@@ -164,7 +155,6 @@ def design(view: View) -> ComponentDesign:
         down_file=haproxy.DOWN_FILE,
         vip=vip_address(view),
         interface=interface,
-        state_file=STATE_FILE,
     )
     return ComponentDesign(
         name="keepalived",
@@ -174,7 +164,6 @@ def design(view: View) -> ComponentDesign:
             FileSet(
                 (
                     File(f"{LIBEXEC}/check-balancer", CHECK, mode=0o755),
-                    File(f"{LIBEXEC}/vrrp-state", NOTIFY, mode=0o755),
                     File(DROP_IN_FILE, drop_in),
                 )
             ),
@@ -189,3 +178,26 @@ def design(view: View) -> ComponentDesign:
         restart=Load(f"{ENABLE} && systemctl restart keepalived", "restart keepalived (a VIP held here moves)"),
         restart_for=(DROP_IN_FILE,),
     )
+
+
+# Asked of the daemon itself: it writes what it knows when told to by a signal (keepalived(8), --signum). A notify
+# script is not enough: two transitions within milliseconds start two scripts at once, and the older may end last.
+STATUS_COMMAND = """\
+dump=/tmp/keepalived.json; before=$(mktemp)
+if kill -"$(keepalived --signum=JSON)" "$(cat /run/keepalived.pid)"; then
+  for i in $(seq 50); do [ "$dump" -nt "$before" ] && [ "$(tail -c 2 "$dump")" = "}]" ] && break; sleep 0.02; done
+  [ "$dump" -nt "$before" ] && cat "$dump"
+fi
+rm -f "$before"
+"""
+
+_STATES = {0: "INIT", 1: "BACKUP", 2: "MASTER", 3: "FAULT"}  # vrrp.h, VRRP_STATE_*
+
+
+def parse_state(dump: str) -> str:
+    """The JSON dump -> MASTER, BACKUP, FAULT or INIT; empty when the daemon did not answer."""
+    try:
+        instances = [entry["data"] for entry in json.loads(dump)]
+        return next(_STATES.get(one["state"], "") for one in instances if one["iname"] == INSTANCE)
+    except (ValueError, KeyError, TypeError, StopIteration):
+        return ""

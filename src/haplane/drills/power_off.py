@@ -130,7 +130,9 @@ async def _break_and_heal(
         healer.disarm()
     events.append((time.monotonic(), 0.0, "power-on", holder.name))
     progress.step("drill", f"{holder.name} is back; waiting until everything is whole")
-    await _until_whole(cluster, progress)
+    await observe.until_whole(
+        cluster, within_s=WHOLE_WITHIN_S, on_problem=lambda problem: progress.now("drill", f"waiting: {problem}")
+    )
     events.append((time.monotonic(), 0.0, "whole", ""))
     await asyncio.sleep(AFTER_S)
     relation = await prober.relate(near=events[0][0])
@@ -139,25 +141,6 @@ async def _break_and_heal(
 
 def _mark(relation: Relation, at: float, error: float, what: str, machine: str) -> Mark:
     return Mark(round(at + relation.offset, 6), what, machine, round(relation.error + error, 6))
-
-
-async def _until_whole(cluster: Cluster, progress: Progress) -> None:
-    problems: tuple[str, ...] = ()
-    try:
-        async with asyncio.timeout(WHOLE_WITHIN_S):
-            while True:
-                problems = (await observe.read(cluster)).problems
-                if not problems:
-                    return
-                progress.now("drill", f"waiting: {problems[0]}")
-                # Asking costs the machines something, and the probe is still measuring.
-                await asyncio.sleep(1.5)
-    except TimeoutError:
-        raise HaplaneError(
-            f"the cluster was not whole again within {WHOLE_WITHIN_S:.0f} s",
-            why="\n".join(problems),
-            hint="haplane status shows each machine's view; the power is on again",
-        ) from None
 
 
 def _client(cluster: Cluster) -> Machine:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from haplane.components.base import RUN, STATE, Measured
-from haplane.components.keepalived import STATE_FILE
 from haplane.model.cluster import Address
 
 # Kept on a control-plane node: `begun init|join`, then the cluster's identity; replaced by `done ...` when it is one.
@@ -40,7 +39,6 @@ class Facts:
     authority: str | None = None
     jobs: tuple[str, ...] = ()
     holds_vip: bool = False
-    vrrp_state: str = ""
 
 
 def command(address: Address, vip: Address, files: Iterable[str], units: Iterable[str], packages: Iterable[str]) -> str:
@@ -69,7 +67,6 @@ for f in {BUNDLE_MARKERS}/*; do [ -f "$f" ] && [ -d "{STATE}/bundles/${{f##*/}}"
 [ -e /etc/kubernetes/kubelet.conf ] && echo "kubelet${{T}}yes"
 [ -s {AUTHORITY} ] && echo "authority$T$(base64 -w0 {AUTHORITY})"
 systemctl list-units --plain --no-legend --state=active,activating '{JOB_UNITS}' | awk -v T="$T" '{{print "job" T $1}}'
-[ -f {STATE_FILE} ] && echo "vrrp$T$(cat {STATE_FILE})"
 [ -d {RUN} ] || mkdir -p {RUN} || true
 exit 0
 """
@@ -115,7 +112,6 @@ def parse(output: str) -> Facts:
         authority=base64.b64decode(single["authority"]).decode() if single.get("authority") else None,
         jobs=tuple(many["job"]),
         holds_vip=bool(single.get("vip")),
-        vrrp_state=single.get("vrrp", ""),
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from haplane.components import haproxy
+from haplane.components import haproxy, keepalived
 from haplane.components.haproxy import APISERVER_PORT
-from haplane.components.keepalived import STATE_FILE
 from haplane.model.cluster import Cluster, Machine
 from haplane.model.errors import HaplaneError
 from haplane.transport.ssh import Fleet, Remote
@@ -151,6 +150,7 @@ def command(cluster: Cluster, machine: Machine) -> str:
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/bin
 d=$(mktemp -d /run/haplane-status.XXXXXX) && cd "$d" || exit 1
 {haproxy.STATUS_COMMAND} > haproxy 2>/dev/null &
+( {keepalived.STATUS_COMMAND} ) > vrrp 2>/dev/null &
 {ask} --write-out '\\n%{{http_code}}' {local}/readyz > readyz 2>/dev/null &
 for l in {" ".join(LEASES)}; do {ask} --fail {leases}/$l > lease-$l 2>/dev/null & done
 {ask} --fail {local}/api/v1/nodes > nodes 2>/dev/null &
@@ -159,7 +159,7 @@ for l in {" ".join(LEASES)}; do {ask} --fail {leases}/$l > lease-$l 2>/dev/null 
 wait
 echo "### now"; date +%s.%N
 echo "### vip"; ip -o addr show | awk -v a='{cluster.endpoint.vip.ip}' '{{split($4,p,"/"); if (p[1]==a) print $2}}'
-echo "### vrrp"; cat {STATE_FILE} 2>/dev/null
+echo "### vrrp"; cat vrrp
 echo "### units"; for u in containerd kubelet haproxy keepalived; do echo "$u $(systemctl is-active $u)"; done
 for f in {files}; do echo; echo "### $f"; cat $f; done
 echo; echo "### etcd-error"; head -c 300 etcd-error
@@ -180,7 +180,7 @@ def parse(name: str, output: str) -> MachineStatus:
     return MachineStatus(
         name=name,
         holds_vip=bool(sections.get("vip")),
-        vrrp_state=sections.get("vrrp", ""),
+        vrrp_state=keepalived.parse_state(sections.get("vrrp", "")),
         servers=haproxy.parse_servers(sections.get("haproxy", "")),
         ready=code == "200",
         ready_reason=""
@@ -219,6 +219,23 @@ async def read_from(cluster: Cluster, remotes: Mapping[str, Remote | HaplaneErro
         return parse(machine.name, done.stdout)
 
     return ClusterStatus(cluster, tuple(await asyncio.gather(*(one(machine) for machine in cluster.control_plane))))
+
+
+async def until_whole(cluster: Cluster, *, within_s: float, on_problem: Callable[[str], None]) -> None:
+    """Return when everything is whole; on_problem hears what is not, each time it was asked. Raises HaplaneError."""
+    problems: tuple[str, ...] = ()
+    try:
+        async with asyncio.timeout(within_s):
+            while problems := (await read(cluster)).problems:
+                on_problem(problems[0])
+                # Asking costs the machines something, and a probe may be measuring.
+                await asyncio.sleep(1.5)
+    except TimeoutError:
+        raise HaplaneError(
+            f"the cluster was not whole within {within_s:.0f} s",
+            why="\n".join(problems),
+            hint="haplane status shows each machine's view",
+        ) from None
 
 
 def _json(text: str) -> object:

@@ -210,7 +210,7 @@ async def _roll(phase: Phase, machines: Sequence[str], context: Context, steps: 
             await phase.run(context, change)
         finally:
             steps.extend(change.steps)
-        if not change.steps or context.dry:
+        if not change.steps or context.dry or name not in context.decision.members:
             continue
         try:
             await phase.gate(context, name)

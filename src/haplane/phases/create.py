@@ -10,18 +10,17 @@ from haplane.components import haproxy
 from haplane.components.base import RUN, STATE, join_host_port
 from haplane.components.kubernetes import INIT_FILE, control_plane_endpoint, join_file
 from haplane.design.design import identity
-from haplane.model.errors import HaplaneError
 from haplane.observe.facts import AUTHORITY, MEMBERSHIP
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
 from haplane.phases.decide import Membership, membership
+from haplane.phases.gates import api_answers
 from haplane.phases.prepare import import_images
 
 KUBECONFIG = "--kubeconfig /etc/kubernetes/admin.conf"
 JOIN_FILE = f"{RUN}/kubeadm-join.yaml"
 UPLOAD_FILE = f"{RUN}/kubeadm-upload.yaml"
 TOKEN_LIFE = "1h"
-GATE_TIMEOUT_S = 60
 
 
 def _mark(word: str, context: Context) -> str:
@@ -102,7 +101,7 @@ class StartBalancer(Phase):
         await do.component(context.design.components[do.machine]["haproxy"])
 
     async def gate(self, context: Context, machine: str) -> None:
-        await endpoint_answers(context, machine, str(context.cluster.machines[machine].address))
+        await api_answers(context, machine, context.cluster.machines[machine].address, context.cluster.endpoint.port)
 
 
 class StartVip(Phase):
@@ -113,27 +112,7 @@ class StartVip(Phase):
         await do.component(context.design.components[do.machine]["keepalived"])
 
     async def gate(self, context: Context, machine: str) -> None:
-        await endpoint_answers(context, machine, str(context.cluster.endpoint.vip.ip))
-
-
-async def endpoint_answers(context: Context, machine: str, host: str) -> None:
-    """The API answers through this address, asked from the machine. Raises HaplaneError after GATE_TIMEOUT_S."""
-    port = context.cluster.endpoint.port
-    bracketed = f"[{host}]" if ":" in host else host
-    url = f"https://kubernetes:{port}/readyz"
-    ask = (
-        f"curl --silent --fail --max-time 2 --output /dev/null --cacert {haproxy.AUTHORITY} "
-        f"--connect-to kubernetes:{port}:{bracketed}:{port} {url}"
-    )
-    script = f"for i in $(seq {GATE_TIMEOUT_S * 2}); do {ask} && exit 0; sleep 0.5; done; {ask} --show-error"
-    done = await context.remotes[machine].run(script, check=False, timeout_s=GATE_TIMEOUT_S * 5, shown_as=ask)
-    if done.code:
-        raise HaplaneError(
-            f"after its change, {machine} does not reach the API at {host} port {port}",
-            where=f"{machine}: {ask}",
-            why=f"exit code {done.code} for {GATE_TIMEOUT_S} s\n{done.stderr.strip()}",
-            hint=f"on {machine}: journalctl -u haproxy -u keepalived -n 50; haplane status shows each view",
-        )
+        await api_answers(context, machine, context.cluster.endpoint.vip.ip, context.cluster.endpoint.port)
 
 
 class CreateCluster(Phase):

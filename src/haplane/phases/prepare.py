@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from haplane.components.base import STATE
+from haplane.components.haproxy import APISERVER_PORT
 from haplane.components.kubernetes import BINARIES
 from haplane.model.bundle import BundleFile
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.observe.facts import BUNDLE_MARKERS, IMAGES_MARKER
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
+from haplane.phases.gates import api_answers
 from haplane.phases.lock import guard
 
 SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("24.04",)}
@@ -118,6 +120,9 @@ class StartContainerd(Phase):
     async def run(self, context: Context, do: Change) -> None:
         await do.component(context.design.components[do.machine]["containerd"])
 
+    async def gate(self, context: Context, machine: str) -> None:
+        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
+
 
 class PrepareKubelet(Phase):
     title = "Prepare kubelet and kubeadm"
@@ -126,6 +131,9 @@ class PrepareKubelet(Phase):
     async def run(self, context: Context, do: Change) -> None:
         await do.component(context.design.components[do.machine]["kubelet"])
         await do.component(context.design.components[do.machine]["kubeadm"])
+
+    async def gate(self, context: Context, machine: str) -> None:
+        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
 
 
 async def import_images(context: Context, do: Change) -> None:

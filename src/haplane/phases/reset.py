@@ -6,7 +6,6 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from haplane.components.base import RUN, STATE
-from haplane.components.keepalived import STATE_FILE
 from haplane.model.cluster import Cluster
 from haplane.model.errors import HaplaneError
 from haplane.model.progress import Progress
@@ -18,7 +17,7 @@ from haplane.transport.ssh import Fleet, Remote
 # The VIP first, so that clients are refused at once instead of reaching half a cluster.
 STOP_SERVICES = "systemctl disable -q --now keepalived haproxy kubelet 2>/dev/null || true"
 FORGET = f"""
-rm -f {MEMBERSHIP} {LOADED}/haproxy {LOADED}/keepalived {LOADED}/kubelet {LOADED}/kubeadm {STATE_FILE}
+rm -f {MEMBERSHIP} {LOADED}/haproxy {LOADED}/keepalived {LOADED}/kubelet {LOADED}/kubeadm
 rm -f /etc/keepalived/keepalived.conf /etc/haproxy/haplane-ca.crt
 rm -rf {RUN}/jobs
 """

@@ -53,7 +53,7 @@ def show(status: ClusterStatus) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("machine", "VRRP", "balancer sees", "apiserver", "etcd", "node", "acts as"):
+    for column in ("machine", "VRRP", "balancer", "apiserver", "etcd", "node", "acts as"):
         table.add_column(column)
     for one in status.machines:
         if one.unreachable:
@@ -90,7 +90,7 @@ def _servers(one: MachineStatus) -> Text:
     if not one.servers:
         return Text("no answer", style="red")
     down = [f"{name} {server.status}" for name, server in one.servers.items() if server.status != "UP"]
-    text = f"{len(one.servers) - len(down)} of {len(one.servers)} up"
+    text = f"{len(one.servers) - len(down)}/{len(one.servers)} up"
     return Text(f"{text} ({', '.join(down)})" if down else text, style=_style(not down))
 
 
