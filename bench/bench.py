@@ -120,6 +120,14 @@ def drill(here: Sequence[str]) -> None:
     print("| what | median | min | max | unit | n |\n|---|---|---|---|---|---|")
     row("longest gap of new connections", [one["longest_gap_s"] for one in outages], "s", 3)
     row("failed requests at 50/s", [one["failed"] + one["indeterminate"] for one in outages], "requests", 0)
+    back = [run["return"] for run in report["runs"]]
+    row(
+        "failed requests while the machine returns",
+        [one["failed"] + one["indeterminate"] for one in back],
+        "requests",
+        0,
+    )
+    row("longest gap while the machine returns", [one["longest_gap_s"] for one in back], "s", 3)
     row("requests in all", [one["total"] for one in outages], "requests", 0)
     row("budget, worst case", [report["budget"]["worst_s"]], "s", 3)
 

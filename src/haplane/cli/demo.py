@@ -17,6 +17,7 @@ from haplane.drills import power_off
 from haplane.lab import files, machines
 from haplane.lab.host import check_host
 from haplane.model.cluster import Cluster
+from haplane.model.errors import ExitCode
 
 File = Annotated[Path, Parameter(name=["--file", "-f"])]
 
@@ -69,6 +70,13 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
         f"and remove it with:\n"
         f"  haplane lab down -f {file}"
     )
+    if report.outcome.value == "unknown":
+        print(
+            "\nThis host was too busy to tell. Once it is quiet: haplane drill run power-off-vip-holder -f",
+            file,
+            "--repeat 5",
+        )
+        return ExitCode.DONE
     return drill_commands.exit_code(report.outcome)
 
 

@@ -13,9 +13,10 @@ from haplane.cli.session import run as run_session
 from haplane.model.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from haplane.drills.checkers import Outcome
+    from haplane.drills.checkers import Outcome, Verdict
     from haplane.model.cluster import Cluster
-    from haplane.reports.drill import DrillReport
+    from haplane.probes.history import History
+    from haplane.reports.drill import DrillReport, Run
 
 File = Annotated[Path, Parameter(name=["--file", "-f"])]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -65,19 +66,19 @@ def run(name: str, *, file: File = DEFAULT_FILE, repeat: int = 1, json: Json = F
 def check(history: Path, *, file: File = DEFAULT_FILE, json: Json = False) -> int:
     """Judge a saved history again. No machine is needed, only the cluster file for the budget."""
     from haplane.drills import history_file, power_off
-    from haplane.reports.drill import DrillReport, Run
+    from haplane.reports.drill import DrillReport
 
     cluster = load_cluster(file)
     seen = history_file.read(history)
     budget = power_off.budget_from(seen, cluster)
-    report = DrillReport(power_off.NAME, (Run(seen, power_off.judge(seen, budget)),), budget)
+    report = DrillReport(power_off.NAME, (run_of(seen, power_off.judge(seen, budget)),), budget)
     show(report, json=json)
     return exit_code(report.outcome)
 
 
 async def repeat_drill(cluster: Cluster, file: Path, terminal: Terminal, *, repeat: int, yes: str) -> DrillReport:
     from haplane.drills import power_off
-    from haplane.reports.drill import DrillReport, Run
+    from haplane.reports.drill import DrillReport
 
     async def confirm(why: str) -> None:
         if yes == cluster.name:
@@ -89,8 +90,15 @@ async def repeat_drill(cluster: Cluster, file: Path, terminal: Terminal, *, repe
         if repeat > 1:
             terminal.say(f"run {number + 1} of {repeat}")
         result = await power_off.run(cluster, folder=file.parent / "drills", progress=terminal, confirm=confirm)
-        runs.append(Run(result.history, result.verdicts))
+        runs.append(run_of(result.history, result.verdicts))
     return DrillReport(power_off.NAME, tuple(runs), result.budget)
+
+
+def run_of(history: History, verdicts: tuple[Verdict, ...]) -> Run:
+    from haplane.drills import power_off
+    from haplane.reports.drill import Run
+
+    return Run(history, verdicts, power_off.failover(history), power_off.comeback(history))
 
 
 def show(report: DrillReport, *, json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haplane.design.budget import Budget, power_off_vip_holder
@@ -50,11 +50,32 @@ class Result:
     verdicts: tuple[Verdict, ...]
 
 
+# Before the power returns the machine is dark and the others have settled: what a return is compared with.
+SETTLED_S = 4.0
+
+
+def failover(history: History) -> History:
+    """From the start until the power is restored."""
+    start, end = history.window
+    return history.between(start, min((mark.t for mark in history.marked("power-on")), default=end))
+
+
+def comeback(history: History) -> History:
+    """From a while before the power is restored to the end; the return of the machine is the fault that is judged."""
+    start, end = history.window
+    back = min((mark.t for mark in history.marked("power-on")), default=end)
+    part = history.between(max(start, back - SETTLED_S), end)
+    marks = (replace(mark, what="return") if mark.what == "power-on" else mark for mark in part.of(Mark))
+    return History((*(event for event in part.events if not isinstance(event, Mark)), *marks))
+
+
 def judge(history: History, budget: Budget) -> tuple[Verdict, ...]:
     """Pure: the same history gets the same verdicts, also years later without a cluster."""
+    lost, back = failover(history), comeback(history)
     return (
-        availability(history, longest_gap_s=budget.worst_s, failed_at_most=FAILED_AT_MOST),
-        budget_held(history, budget.worst_s),
+        replace(availability(lost, longest_gap_s=budget.worst_s, failed_at_most=FAILED_AT_MOST), name="failover"),
+        budget_held(lost, budget.worst_s),
+        replace(availability(back, longest_gap_s=budget.worst_s, failed_at_most=FAILED_AT_MOST), name="return"),
         recovered(history, WHOLE_WITHIN_S),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from haplane.lab import image
 from haplane.lab.files import LabFile, LabPaths
-from haplane.model.cluster import Cluster, Machine
+from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
 from haplane.transport import local
@@ -170,6 +170,9 @@ async def _create(lab: Lab, machine: Machine, tag: str) -> None:
     arguments += ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"]
     arguments += ["--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--no-hosts", "--dns=none"]
     arguments += ["--volume", "/var/lib/containerd", "--volume", "/var/lib/etcd"]
+    if Role.CONTROL_PLANE not in machine.roles:
+        # Where clients are is another machine with processors of its own: its probes should not wait for the cluster.
+        arguments += ["--cpu-shares", "8192"]
     key = lab.paths.host_key(machine.name).absolute()
     arguments += ["--volume", f"{key}:/etc/ssh/ssh_host_ed25519_key:ro"]
     public = lab.paths.user_key.with_name("id_ed25519.pub").absolute()

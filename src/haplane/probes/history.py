@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar
@@ -217,6 +217,18 @@ class History:
     def stalled_s(self, start: float, end: float) -> float:
         """How long the prober stood still at worst in a stall that may have touched this time."""
         return max((stall.lag for stall in self.stalls if stall.start <= end and start <= stall.end), default=0.0)
+
+    def between(self, start: float, end: float) -> History:
+        """What was due, done and seen in a part of the window, as a history of its own: header and end are moved.
+
+        A request belongs to the part in which it was due, however long it took.
+        """
+        within = [event for event in self.events if not isinstance(event, Header | End) and start <= event.t < end]
+        header, last = self.header, self.end
+        first = [replace(header, start=max(start, header.start))] if header else []
+        count = sum(isinstance(event, Request) for event in within)
+        ended = [End(min(end, last.t), last.reason, count)] if last else []
+        return History((*first, *within, *ended))
 
     def with_events(self, events: Iterable[Event]) -> History:
         return History((*self.events, *events))

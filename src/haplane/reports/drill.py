@@ -23,7 +23,7 @@ VERSION = 1
 CELL_S = 0.1
 BEFORE_S = 1.0  # what the timeline shows before the fault
 AT_LEAST_S = 3.0  # and at least after it
-CELLS = 90  # and at most in all
+CELLS = 66  # and at most in all, so that a line fits 80 columns
 
 # What became of the requests that were due in one cell.
 SERVED, LATE, PARTLY, NOT_SERVED, NONE_DUE = "█", "▓", "▄", "×", " "
@@ -33,14 +33,24 @@ _OUTCOME_STYLES = {Outcome.HELD: "bold green", Outcome.VIOLATED: "bold red", Out
 
 @dataclass(frozen=True)
 class Run:
-    """One time that the drill was run. outage is what the new probe saw."""
+    """One time that the drill was run.
+
+    outage: what the new probe saw while the fault lasted (in `failover`, a part of the history). returned: what it
+    saw when the machine came back, None where nothing does.
+    """
 
     history: History
     verdicts: tuple[Verdict, ...]
+    failover: History | None = None
+    comeback: History | None = None
 
     @cached_property
     def outage(self) -> Outage:
-        return measure(self.history)
+        return measure(self.failover or self.history)
+
+    @cached_property
+    def returned(self) -> Outage | None:
+        return measure(self.comeback) if self.comeback else None
 
     @property
     def outcome(self) -> Outcome:
@@ -82,6 +92,7 @@ def spreads(report: DrillReport) -> dict[str, Spread]:
         "failed": spread(outage.failed for outage in outages),
         "indeterminate": spread(outage.indeterminate for outage in outages),
         "late": spread(outage.late for outage in outages),
+        "failed_on_return": spread(run.returned.not_served if run.returned else None for run in report.runs),
         "p99_during_s": spread(outage.during.p99_s for outage in outages),
         "persistent_back_s": spread(outage.persistent_back_s for outage in outages),
     }
@@ -145,13 +156,17 @@ def _spread_json(each: Spread) -> Value:
     return {"median": each.median, "min": each.least, "max": each.most}
 
 
-def _run_json(run: Run) -> Value:
-    outage = run.outage
+def _outage_json(outage: Outage) -> Value:
     values: dict[str, Value] = asdict(outage)
     values["kinds"] = dict(outage.kinds)
+    return values
+
+
+def _run_json(run: Run) -> Value:
     return {
         "outcome": run.outcome.value,
-        "outage": values,
+        "outage": _outage_json(run.outage),
+        "return": _outage_json(run.returned) if run.returned else None,
         "verdicts": [
             {
                 "name": verdict.name,

@@ -1,0 +1,68 @@
+"""The drill's judgement: what happened while the power was off, and when it came back, are judged apart."""
+
+from __future__ import annotations
+
+from tests.model.clusters import three_nodes
+
+from haplane.design.budget import power_off_vip_holder
+from haplane.drills import power_off
+from haplane.drills.checkers import Outcome
+from haplane.probes.history import End, Header, History, Mark, Request, RequestOutcome
+from haplane.probes.prober import Config
+
+CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="ca.crt", persistent_rate=0)
+BUDGET = power_off_vip_holder(three_nodes(), "cp1", request_interval_s=1 / power_off.RATE)
+OFF, ON, WHOLE, END_S = 5.0, 15.0, 25.0, 30.0
+
+
+def history(*dark: tuple[float, float]) -> History:
+    """50 requests/s for 30 s, refused between these times."""
+    requests = []
+    for index in range(int(END_S * 50)):
+        due = index / 50
+        refused = any(start <= due < end for start, end in dark)
+        outcome, kind = (RequestOutcome.FAILED, "refused") if refused else (RequestOutcome.OK, "")
+        requests.append(Request(due, "new", outcome, kind, due, due + 0.005))
+    marks = [Mark(OFF, "power-off", "cp1"), Mark(ON, "power-on", "cp1"), Mark(WHOLE, "whole")]
+    header = Header(0.0, 1, 0.0, 0.0, 0.0, CONFIG)
+    return History((header, *requests, End(END_S, "duration", len(requests)), *marks))
+
+
+def outcomes(judged: History) -> dict[str, Outcome]:
+    return {verdict.name: verdict.outcome for verdict in power_off.judge(judged, BUDGET)}
+
+
+def test_nothing_lost_is_held() -> None:
+    assert set(outcomes(history()).values()) == {Outcome.HELD}
+
+
+def test_a_long_gap_while_the_power_was_off_is_the_failovers() -> None:
+    found = outcomes(history((5.0, 5.8)))
+    assert found["failover"] is Outcome.VIOLATED
+    assert found["budget"] is Outcome.VIOLATED
+    assert found["return"] is Outcome.HELD
+
+
+def test_requests_lost_when_the_machine_comes_back_are_the_returns() -> None:
+    found = outcomes(history((17.0, 17.2)))
+    assert found["failover"] is Outcome.HELD
+    assert found["budget"] is Outcome.HELD
+    assert found["return"] is Outcome.VIOLATED
+
+
+def test_a_cluster_that_is_whole_too_late_is_told() -> None:
+    late = History(
+        tuple(
+            Mark(event.t, "nothing") if isinstance(event, Mark) and event.what == "whole" else event
+            for event in history().events
+        )
+    )
+    assert outcomes(late)["recovered"] is not Outcome.HELD
+
+
+def test_the_budget_names_the_links_and_adds_up() -> None:
+    assert BUDGET.worst_s == sum(link.worst_s for link in BUDGET.links)
+    assert [link.name for link in BUDGET.links][0] == "detect"
+    # RFC 9568: three adverts of 0.1 s, and the best backup's skew: (256 - 224) / 256 of one.
+    assert abs(BUDGET.links[0].worst_s - 0.3125) < 1e-9
+    assert all(link.typical_s <= link.worst_s for link in BUDGET.links)
