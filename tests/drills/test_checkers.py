@@ -172,9 +172,9 @@ def test_a_stall_that_could_not_have_hidden_a_longer_gap_does_not_matter() -> No
 
 def test_a_stall_of_the_prober_during_the_gap_is_unknown_and_says_how_much() -> None:
     stall = Stall.ending(FAULT + 0.15, 0.12)
-    verdict = judged(planted(outage=(0.0, 0.25), stalls=[stall]))
+    verdict = judged(planted(outage=(0.0, 0.25), stalls=[stall]), failed_at_most=99)
     assert verdict.outcome is UNKNOWN
-    assert "stood still for 0.120 s around a gap of 0.220 s" in verdict.sentence
+    assert "stood still for 0.120 s around a gap of 0.280 s" in verdict.sentence
     assert judged(planted(outage=(0.0, 0.4), stalls=[stall]), failed_at_most=99).outcome is UNKNOWN, "0.30 s without it"
 
 

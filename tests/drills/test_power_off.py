@@ -7,7 +7,7 @@ from tests.model.clusters import three_nodes
 from haplane.design.budget import power_off_vip_holder
 from haplane.drills import power_off
 from haplane.drills.checkers import Outcome
-from haplane.probes.history import End, Header, History, Mark, Request, RequestOutcome
+from haplane.probes.history import Clock, End, Header, History, Mark, Request, RequestOutcome
 from haplane.probes.prober import Config
 
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="ca.crt", persistent_rate=0)
@@ -25,7 +25,8 @@ def history(*dark: tuple[float, float]) -> History:
         requests.append(Request(due, "new", outcome, kind, due, due + 0.005))
     marks = [Mark(OFF, "power-off", "cp1"), Mark(ON, "power-on", "cp1"), Mark(WHOLE, "whole")]
     header = Header(0.0, 1, 0.0, 0.0, 0.0, CONFIG)
-    return History((header, *requests, End(END_S, "duration", len(requests)), *marks))
+    clocks = [Clock(float(second), 0.001) for second in range(1, int(END_S))]
+    return History((header, *requests, *clocks, End(END_S, "duration", len(requests)), *marks))
 
 
 def outcomes(judged: History) -> dict[str, Outcome]:
@@ -62,7 +63,7 @@ def test_a_cluster_that_is_whole_too_late_is_told() -> None:
 
 def test_the_budget_names_the_links_and_adds_up() -> None:
     assert BUDGET.worst_s == sum(link.worst_s for link in BUDGET.links)
-    assert [link.name for link in BUDGET.links][0] == "detect"
+    assert BUDGET.links[0].name == "detect"
     # RFC 9568: three adverts of 0.1 s, and the best backup's skew: (256 - 224) / 256 of one.
     assert abs(BUDGET.links[0].worst_s - 0.3125) < 1e-9
     assert all(link.typical_s <= link.worst_s for link in BUDGET.links)

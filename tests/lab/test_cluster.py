@@ -80,10 +80,11 @@ def test_a_changed_file_is_shown_as_a_diff_and_applied_one_machine_at_a_time(clu
     try:
         done = cluster.haplane("plan", "--exit-code", code=1)
         assert "+  max_container_log_line_size = 8192" in done.stdout
+        holder = cluster.status()["vip"]["holders"][0]
         steps = json.loads(cluster.haplane("apply", "--json").stdout)["steps"]
         order = [step["machine"] for step in steps if step["sentence"].startswith("write")]
         assert sorted(order) == ["cp1", "cp2", "cp3"]
-        assert order[-1] == cluster.status()["vip"]["holders"][0], "the VIP's holder comes last"
+        assert order[-1] == holder, "the VIP's holder comes last"
     finally:
         cluster.edit("  max_container_log_line_size: 8192\n", "")
         cluster.haplane("apply")

@@ -75,6 +75,8 @@ def init_file(view: View) -> str:
         "kind": "InitConfiguration",
         "localAPIEndpoint": _local_endpoint(view),
         "nodeRegistration": _registration(view),
+        # kubeadm makes one in any case; without this it would be good for a day.
+        "bootstrapTokens": [{"ttl": "1h0m0s"}],
         # Their images come with the workers' part of a cluster.
         "skipPhases": ["addon/coredns", "addon/kube-proxy"],
     }
