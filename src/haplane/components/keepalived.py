@@ -185,7 +185,7 @@ def design(view: View) -> ComponentDesign:
 STATUS_COMMAND = """\
 dump=/tmp/keepalived.json; before=$(mktemp)
 if kill -"$(keepalived --signum=JSON)" "$(cat /run/keepalived.pid)"; then
-  for i in $(seq 50); do [ "$dump" -nt "$before" ] && [ "$(tail -c 2 "$dump")" = "}]" ] && break; sleep 0.02; done
+  for i in $(seq 50); do [ "$dump" -nt "$before" ] && [ "$(tail -c 3 "$dump")" = "}]" ] && break; sleep 0.02; done
   [ "$dump" -nt "$before" ] && cat "$dump"
 fi
 rm -f "$before"

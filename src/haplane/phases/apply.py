@@ -77,9 +77,6 @@ async def apply(inputs: Inputs) -> tuple[Step, ...]:
         remotes, silent = await _connect(fleet, inputs)
         token = await stack.enter_async_context(locked(remotes, command="haplane apply"))
         context = await _context(inputs, remotes, silent, token=token, dry=False)
-        if any(one.jobs for one in context.facts.values()):
-            await _wait_for_jobs(context)
-            context = await _context(inputs, remotes, silent, token=token, dry=False)
         bundle = context.design.bundle
         if bundle is None or any(bundle.folder_name not in one.bundles for one in context.facts.values()):
             manifest, context.bundle_folder = await inputs.obtain()
@@ -131,6 +128,10 @@ async def _context(
 ) -> Context:
     cluster = inputs.cluster
     facts = await gather(cluster, remotes, Design(cluster, inputs.bundle))
+    if not dry and any(one.jobs for one in facts.values()):
+        # Before anything is decided: what they are doing changes what the machines are.
+        await _wait_for_jobs(facts, remotes, inputs.progress)
+        facts = await gather(cluster, remotes, Design(cluster, inputs.bundle))
     _check_skipped(inputs, facts)
     decision = decide(facts, silent, identity(cluster))
     measured = {name: one.measured for name, one in facts.items()}
@@ -164,16 +165,16 @@ def _check_skipped(inputs: Inputs, facts: Mapping[str, Facts]) -> None:
         )
 
 
-async def _wait_for_jobs(context: Context) -> None:
+async def _wait_for_jobs(facts: Mapping[str, Facts], remotes: Mapping[str, Remote], progress: Progress) -> None:
     """A haplane that died may have left a job running on a machine: it is let finish, never run twice."""
     units = f"systemctl list-units --plain --no-legend --state=active,activating '{facts_of.JOB_UNITS}'"
     script = f'for i in $(seq {JOB_TIMEOUT_S * 5}); do [ -z "$({units})" ] && exit 0; sleep 0.2; done; exit 1'
 
     async def one(name: str, jobs: Sequence[str]) -> None:
-        context.progress.step(name, f"waiting for {', '.join(jobs)}, begun by an earlier apply")
-        await context.remotes[name].run(script, shown_as=f"wait for {', '.join(jobs)}", timeout_s=JOB_TIMEOUT_S + 60)
+        progress.step(name, f"waiting for {', '.join(jobs)}, begun by an earlier apply")
+        await remotes[name].run(script, shown_as=f"wait for {', '.join(jobs)}", timeout_s=JOB_TIMEOUT_S + 60)
 
-    await asyncio.gather(*(one(name, facts.jobs) for name, facts in context.facts.items() if facts.jobs))
+    await asyncio.gather(*(one(name, found.jobs) for name, found in facts.items() if found.jobs))
 
 
 async def _run(context: Context) -> tuple[Step, ...]:
