@@ -72,7 +72,7 @@ def design(view: View) -> ComponentDesign:
         # containerd has no dry run; `config dump` reads the file as the daemon would and fails where it does.
         file_sets=(FileSet(tuple(files), validate="containerd --config ./etc/containerd/config.toml config dump"),),
         load=Load(
-            "systemctl enable -q containerd && systemctl restart containerd",
+            "systemctl enable -q containerd\nsystemctl restart containerd",
             "restart containerd (running containers go on)",
         ),
         unit="containerd.service",

@@ -49,7 +49,8 @@ def _endpoint_host(view: View) -> str:
     """The endpoint's name also in /etc/hosts, so that the cluster works when DNS does not."""
     endpoint = view.cluster.endpoint
     head = "#!/bin/sh\n# Keeps the endpoint's name in /etc/hosts up to date, and nothing else in it.\nset -e\n"
-    keep = f"grep -v '# haplane endpoint$' /etc/hosts > {STATE}/.hosts || true\n"
+    # grep says 1 when no line is left, and 2 when it could not write: then /etc/hosts is not touched.
+    keep = f"grep -v '# haplane endpoint$' /etc/hosts > {STATE}/.hosts || [ $? = 1 ]\n"
     add = f"echo '{endpoint.vip.ip} {endpoint.host} # haplane endpoint' >> {STATE}/.hosts\n" if endpoint.host else ""
     # cat, not mv: /etc/hosts can be a mount of its own.
     return head + keep + add + f"cmp -s {STATE}/.hosts /etc/hosts || cat {STATE}/.hosts > /etc/hosts\n"

@@ -45,7 +45,7 @@ def kubelet_design(view: View) -> ComponentDesign:
         file_sets=(FileSet((File("/etc/systemd/system/kubelet.service", UNIT),)),),
         # Restarted only where it runs: before kubeadm it would have nothing to do.
         load=Load(
-            "systemctl daemon-reload && systemctl enable -q kubelet && systemctl try-restart kubelet",
+            "systemctl daemon-reload\nsystemctl enable -q kubelet\nsystemctl try-restart kubelet",
             "enable the kubelet (restart it where it runs)",
         ),
         unit="kubelet.service",

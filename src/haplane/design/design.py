@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from haplane.components import keepalived
 from haplane.components.base import ComponentDesign, Measured, View
 from haplane.components.registry import CONTROL_PLANE
 from haplane.model.bundle import BundleManifest
@@ -53,6 +54,9 @@ def identity(cluster: Cluster) -> str:
         "name": cluster.name,
         "version": kubernetes.version,
         "endpoint": f"{endpoint.host or endpoint.vip.ip}:{endpoint.port}",
+        # Old and new keepalived would be deaf to each other, and both hold the VIP, while one machine after the other
+        # is changed.
+        "router": keepalived.virtual_router_id(cluster),
         "pods": ",".join(map(str, kubernetes.pods)),
         "services": ",".join(map(str, kubernetes.services)),
     }

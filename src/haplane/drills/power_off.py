@@ -21,7 +21,7 @@ from haplane.model.progress import Progress
 from haplane.observe import status as observe
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.lock import locked
-from haplane.probes.history import History, Mark, Relation, to_line
+from haplane.probes.history import History, Mark, Relation, relate, to_line
 from haplane.transport import power
 from haplane.transport.ssh import Fleet, Remote
 
@@ -35,7 +35,7 @@ AFTER_S = 2.0
 WHOLE_WITHIN_S = 120.0
 FAILED_AT_MOST = 4
 # Long enough for the whole drill; the healer restores the power then even if this host's haplane is gone.
-HEALER_AFTER_S = 60.0
+HEALER_AFTER_S = power.TIMEOUT_S + DARK_S + 30
 PROBER_LIMIT_S = BEFORE_S + DARK_S + WHOLE_WITHIN_S + 60
 LAB_MARK = "/etc/haplane-lab"
 
@@ -50,6 +50,8 @@ class Result:
     verdicts: tuple[Verdict, ...]
 
 
+# The verdicts about the time while the power was off.
+FAILOVER = ("failover", "budget")
 # Before the power returns the machine is dark and the others have settled: what a return is compared with.
 SETTLED_S = 4.0
 
@@ -112,29 +114,41 @@ async def run(
             authority = (await nodes[holder.name].run(f"cat {AUTHORITY}")).stdout
             file = HistoryFile.new(folder, NAME)
             prober = Prober(remotes[client.name], file.write)
+            events: list[Event] = []
             try:
                 await prober.start(cluster, authority, rate=RATE, duration_s=PROBER_LIMIT_S)
-                marks = await _break_and_heal(cluster, switch, holder, prober, progress)
+                await prober.read_clock()
+                await _break_and_heal(cluster, switch, holder, events, progress)
+                await prober.read_clock()
             finally:
+                # However it ended: a history without its marks cannot be judged.
                 await asyncio.shield(prober.stop())
-            for mark in marks:
-                file.write(to_line(mark))
+                for event in events:
+                    file.write(to_line(event.mark(relate(prober.trips, near=event.at))))
     history = file.close()
     budget = budget_from(history, cluster)
     progress.done("drill", f"history saved: {file.path}")
     return Result(history, file.path, budget, judge(history, budget))
 
 
+@dataclass(frozen=True)
+class Event:
+    """What the drill did, on this host's monotonic clock; at may be wrong by error seconds."""
+
+    at: float
+    error: float
+    what: str
+    machine: str = ""
+
+    def mark(self, relation: Relation) -> Mark:
+        return Mark(round(self.at + relation.offset, 6), self.what, self.machine, round(relation.error + self.error, 6))
+
+
 async def _break_and_heal(
-    cluster: Cluster,
-    switch: Power,
-    holder: Machine,
-    prober: Prober,
-    progress: Progress,
-) -> list[Mark]:
+    cluster: Cluster, switch: Power, holder: Machine, events: list[Event], progress: Progress
+) -> None:
     progress.step("drill", f"{RATE:.0f} new connections per second, {BEFORE_S:.0f} s undisturbed")
     await asyncio.sleep(BEFORE_S)
-    events: list[tuple[float, float, str, str]] = []
     healer = power.Healer(switch, holder, after_s=HEALER_AFTER_S)
     try:
         progress.step("drill", f"cutting the power of {holder.name}")
@@ -142,26 +156,24 @@ async def _break_and_heal(
         await power.off(switch, holder)
         # The cut lies somewhere within the command: its middle, wrong by at most half of it.
         ended = time.monotonic()
-        events.append(((began + ended) / 2, (ended - began) / 2, "power-off", holder.name))
+        events.append(Event((began + ended) / 2, (ended - began) / 2, "power-off", holder.name))
         progress.step("drill", f"{holder.name} is dark for {DARK_S:.0f} s")
         await asyncio.sleep(DARK_S)
     finally:
         # Also when interrupted: no fault is left behind. The healer stays armed until the power is known to be back.
         await asyncio.shield(power.on(switch, holder))
         healer.disarm()
-    events.append((time.monotonic(), 0.0, "power-on", holder.name))
+        events.append(Event(time.monotonic(), 0.0, "power-on", holder.name))
     progress.step("drill", f"{holder.name} is back; waiting until everything is whole")
-    await observe.until_whole(
-        cluster, within_s=WHOLE_WITHIN_S, on_problem=lambda problem: progress.now("drill", f"waiting: {problem}")
-    )
-    events.append((time.monotonic(), 0.0, "whole", ""))
+    try:
+        await observe.until_whole(
+            cluster, within_s=WHOLE_WITHIN_S, on_problem=lambda problem: progress.now("drill", f"waiting: {problem}")
+        )
+        events.append(Event(time.monotonic(), 0.0, "whole"))
+    except HaplaneError as error:
+        # Not the end of the drill but its result: it is judged like any other.
+        progress.done("drill", f"{error.what}: {error.why}")
     await asyncio.sleep(AFTER_S)
-    relation = await prober.relate(near=events[0][0])
-    return [_mark(relation, *event) for event in events]
-
-
-def _mark(relation: Relation, at: float, error: float, what: str, machine: str) -> Mark:
-    return Mark(round(at + relation.offset, 6), what, machine, round(relation.error + error, 6))
 
 
 def _client(cluster: Cluster) -> Machine:

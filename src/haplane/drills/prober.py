@@ -16,7 +16,7 @@ import asyncssh
 from haplane.components.base import RUN
 from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
-from haplane.probes.history import Relation, RoundTrip, relate
+from haplane.probes.history import RoundTrip
 from haplane.probes.prober import Config
 from haplane.transport.ssh import Remote
 
@@ -72,8 +72,8 @@ class Prober:
             stderr = await self._process.stderr.read()
             raise CommandFailed(self._remote.name, "python3 prober.py", self._process.returncode, "", stderr)
 
-    async def relate(self, near: float) -> Relation:
-        """How its clock relates to this host's, from some readings now and all before."""
+    async def read_clock(self) -> None:
+        """Relate its clock to this host's: some readings are added to `trips`. Raises HaplaneError."""
         assert self._process is not None
         for _ in range(READINGS):
             token = secrets.token_hex(4)
@@ -81,24 +81,38 @@ class Prober:
             self._answers[token] = answer
             sent = time.monotonic()
             self._process.stdin.write(token + "\n")
-            async with asyncio.timeout(5):
-                read, received = await answer
+            try:
+                async with asyncio.timeout(5):
+                    read, received = await answer
+            except TimeoutError:
+                raise HaplaneError(
+                    f"the prober on {self._remote.name} does not answer",
+                    where=self._remote.name,
+                    why=self.last_line,
+                    hint="is the client machine still reachable?",
+                ) from None
             self.trips.append(RoundTrip(sent, read, received))
-        return relate(self.trips, near)
 
     async def stop(self) -> None:
         """Let it finish what is due, and read to the end."""
         if self._process is None or self._reader is None:
             return
-        self._process.stdin.write_eof()
-        with suppress(TimeoutError):
+        # Whatever is wrong with the connection now: what was seen is saved, and its end is missing then.
+        with suppress(TimeoutError, OSError, asyncssh.Error):
+            self._process.stdin.write_eof()
             async with asyncio.timeout(15):
                 await self._reader
         self._process.close()
 
     async def _read(self) -> None:
         assert self._process is not None
-        async for line in self._process.stdout:
+        try:
+            await self._read_lines(self._process)
+        finally:
+            self._started.set()
+
+    async def _read_lines(self, process: asyncssh.SSHClientProcess[str]) -> None:
+        async for line in process.stdout:
             received = time.monotonic()
             line = line.rstrip("\n")
             self._sink(line)
@@ -108,4 +122,3 @@ class Prober:
                 with suppress(ValueError, KeyError):
                     read = json.loads(line)
                     self._answers.pop(str(read["token"])).set_result((float(read["t"]), received))
-        self._started.set()

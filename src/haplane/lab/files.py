@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -30,8 +32,8 @@ machines:
 {machines}
 # How a drill cuts and restores power; for real machines: ipmitool, virsh, your cloud's command line.
 power:
-  off: haplane lab power off {{name}} --file {file}
-  on: haplane lab power on {{name}} --file {file}
+  off: {off}
+  on: {on}
 
 # What containers on a shared kernel need, and real machines do not.
 kubeadm:
@@ -136,12 +138,19 @@ def write_default(
             vip=f"{hosts[99]}/{subnet.prefixlen}",
             machines=machines,
             preflight=PREFLIGHT,
-            file=paths.cluster.absolute(),
+            off=_power_command("off", paths),
+            on=_power_command("on", paths),
         )
         write_atomically(paths.cluster, text)
     if not paths.lab.exists():
         more = BARE if image == "bare" else FULL.format(bundles=cache / "bundles")
         write_atomically(paths.lab, LAB.format(name=name, subnet=subnet, image=image, more=more))
+
+
+def _power_command(action: str, paths: LabPaths) -> str:
+    """A YAML scalar that holds a shell command in which {name} is a field, whatever the path is called."""
+    file = shlex.quote(str(paths.cluster.absolute())).replace("{", "{{").replace("}", "}}")
+    return json.dumps(f"haplane lab power {action} {{name}} --file {file}")
 
 
 def read_lab(paths: LabPaths) -> LabFile:

@@ -10,6 +10,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from haplane.lab import image
 from haplane.lab.files import LabFile, LabPaths
@@ -112,23 +113,31 @@ async def power_off(lab: Lab, name: str) -> None:
         raise UsageError(f"{name} has not been made yet", hint="haplane lab up")
     if one.state != "running":
         return
-    namespace = Path(f"/proc/{one.pid}/ns/net")
-    if one.pid <= 1 or namespace.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
-        # Never cut this host's own link: the fault must stay inside the lab.
-        raise HaplaneError(
-            f"{name} shares this host's network: nothing was cut", hint="remove it (haplane lab down) and make it anew"
-        )
-    inside = ["nsenter", f"--net={namespace}"]
     # Only the way out is cut; the veths of pods stay, as they do in a machine that loses its power at once.
-    await local.run([*inside, "ip", "link", "set", "eth0", "down"])
+    await _set_link(one, "down")
     await local.run(["podman", "kill", "--signal", "KILL", lab.container(name)])
 
 
 async def power_on(lab: Lab, name: str) -> None:
-    """Start a machine that is off; one that runs stays as it is."""
+    """Start a machine that is off; of one that runs, make sure that its link is up."""
     lab.machine(name)
     await local.run(["podman", "start", lab.container(name)], hint="haplane lab up makes machines that are missing")
     await _ensure_host_address(lab)
+    for one in await status(lab):
+        if one.machine == name and one.state == "running":
+            # A power cut that was interrupted half-way has cut the link and killed nothing.
+            await _set_link(one, "up")
+
+
+async def _set_link(one: Seen, state: Literal["up", "down"]) -> None:
+    namespace = Path(f"/proc/{one.pid}/ns/net")
+    if one.pid <= 1 or namespace.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
+        # Never touch this host's own link: a fault must stay inside the lab.
+        raise HaplaneError(
+            f"{one.machine} shares this host's network: nothing was done",
+            hint="remove it (haplane lab down) and make it anew",
+        )
+    await local.run(["nsenter", f"--net={namespace}", "ip", "link", "set", "eth0", state])
 
 
 def shell_command(lab: Lab, name: str) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from haplane.components import haproxy, keepalived
+from haplane.components.base import join_host_port
 from haplane.components.haproxy import APISERVER_PORT
 from haplane.model.cluster import Cluster, Machine
 from haplane.model.errors import HaplaneError
@@ -138,7 +139,7 @@ class ClusterStatus:
 
 def command(cluster: Cluster, machine: Machine) -> str:
     """Prints sections, each begun by a line `### NAME`. Every question is asked at once and bounded in time."""
-    local = f"https://{machine.address}:{APISERVER_PORT}"
+    local = f"https://{join_host_port(machine.address, APISERVER_PORT)}"
     # The kubelet's client certificate of the apiserver may read what administrators may; curl starts ten times
     # quicker than kubectl.
     client = f"{PKI}/apiserver-kubelet-client"

@@ -26,8 +26,8 @@ from haplane.phases.create import (
     UndoUnfinished,
     WaitUntilWhole,
 )
-from haplane.phases.decide import decide
-from haplane.phases.lock import locked
+from haplane.phases.decide import Membership, decide, membership
+from haplane.phases.lock import LockLost, locked
 from haplane.phases.prepare import InstallPackages, PrepareHost, PrepareKubelet, SendBundle, StartContainerd
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
@@ -154,7 +154,8 @@ def _check_skipped(inputs: Inputs, facts: Mapping[str, Facts]) -> None:
     if not inputs.skip:
         return
     unknown = inputs.skip - {machine.name for machine in inputs.cluster.control_plane}
-    members = sum(one.membership.startswith("done") for one in facts.values())
+    # Not the marker alone: machines whose data is gone could otherwise start a second cluster beside the silent one.
+    members = sum(membership(one) is Membership.MEMBER for one in facts.values())
     quorum = len(inputs.cluster.control_plane) // 2 + 1
     if unknown or members < quorum:
         raise HaplaneError(
@@ -204,18 +205,19 @@ async def _together(phase: Phase, machines: Sequence[str], context: Context, ste
 
 
 async def _roll(phase: Phase, machines: Sequence[str], context: Context, steps: list[Step]) -> None:
-    """One machine at a time; a gate that fails puts that machine's previous files back and stops."""
+    """One machine at a time; a change or a gate that fails puts that machine's previous files back and stops."""
     for name in machines:
         change = _change(phase, name, context)
+        # A machine that is not part of the cluster yet serves nobody, and cannot answer.
+        change.gated = name in context.decision.members
         try:
             await phase.run(context, change)
-        finally:
-            steps.extend(change.steps)
-        if not change.steps or context.dry or name not in context.decision.members:
-            continue
-        try:
-            await phase.gate(context, name)
+            if change.gated and change.steps and not context.dry:
+                await phase.gate(context, name)
+                await change.confirm()
         except HaplaneError as error:
+            if context.dry or not change.gated or isinstance(error, Unreachable | LockLost):
+                raise
             await change.roll_back()
             raise HaplaneError(
                 f"{error.what}; its previous files were put back and nothing else was changed",
@@ -223,6 +225,8 @@ async def _roll(phase: Phase, machines: Sequence[str], context: Context, steps: 
                 why=error.why,
                 hint=error.hint,
             ) from None
+        finally:
+            steps.extend(change.steps)
 
 
 def _change(phase: Phase, machine: str, context: Context) -> Change:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import io
+import re
 import shlex
 import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from haplane.components.base import RUN, STATE, ComponentDesign, File, FileSet, Load
-from haplane.model.errors import CommandFailed, HaplaneError
+from haplane.model.errors import CommandFailed
 from haplane.model.progress import Progress
 from haplane.observe.facts import LOADED, Facts
-from haplane.phases.lock import LOST, guard
+from haplane.phases.lock import LOST, LockLost, guard
 from haplane.transport.ssh import Completed, Remote
 
 JOB_TIMEOUT_S = 900
@@ -31,7 +32,11 @@ class Step:
 
 @dataclass
 class Change:
-    """One machine within one phase. dry: nothing is touched, steps are recorded."""
+    """One machine within one phase. dry: nothing is touched, steps are recorded.
+
+    gated: what daemons have loaded is remembered only by `confirm`, after the gate, so that a death in between makes
+    the next apply load (and gate) again.
+    """
 
     machine: str
     phase: str
@@ -41,7 +46,9 @@ class Change:
     progress: Progress
     dry: bool
     steps: list[Step] = field(default_factory=list)
-    undo: list[ComponentDesign] = field(default_factory=list)
+    gated: bool = False
+    _written: list[File] = field(default_factory=list)
+    _loaded: list[ComponentDesign] = field(default_factory=list)
 
     async def sh(
         self, script: str, *, shown_as: str = "", stdin: bytes | None = None, timeout_s: float = 120
@@ -54,7 +61,7 @@ class Change:
             )
         except CommandFailed as error:
             if error.code == LOST:
-                raise HaplaneError(
+                raise LockLost(
                     f"the lock on {self.machine} was lost",
                     where=error.where,
                     why="the machine was restarted, or another haplane took over after this one was silent too long",
@@ -88,28 +95,39 @@ class Change:
             load = design.start
         elif design.restart and loaded.partition(".")[2] != design.digest.partition(".")[2]:
             load = design.restart
-        self.undo.append(design)
         await self.do(load.sentence, lambda: self._load(design, load))
         return True
 
     async def _load(self, design: ComponentDesign, load: Load) -> None:
-        # The marker is written last: a death before it makes the next apply load again.
-        marker = f"mkdir -p {LOADED} && echo {design.digest} > {LOADED}/.{design.name} && "
-        marker += f"mv {LOADED}/.{design.name} {LOADED}/{design.name}"
-        await self.sh(f"set -e\n{load.command}\n{marker}", shown_as=load.command.splitlines()[0])
+        self._loaded.append(design)
+        # The marker is written last: a death before it makes the next apply load again. No `&&`: under set -e a
+        # failure in the middle of such a list would pass unnoticed.
+        marker = "" if self.gated else _marker(design)
+        await self.sh(f"set -e\n{load.command}\n{marker}", shown_as=load.command.strip().splitlines()[-1])
+
+    async def confirm(self) -> None:
+        """The gate has passed: remember what was loaded."""
+        if self._loaded:
+            markers = "\n".join(_marker(design) for design in self._loaded)
+            await self.sh(f"set -e\n{markers}", shown_as="remember what was loaded")
 
     async def roll_back(self) -> None:
-        """Put the previous files of what this change wrote back, and load them."""
-        for design in self.undo:
-            paths = " ".join(shlex.quote(file.path) for file in design.files)
-            script = f"""
-for path in {paths}; do
-  if [ -f "{STATE}/previous$path" ]; then cp -p "{STATE}/previous$path" "$path"; fi
+        """Put back what the files were that this change wrote, and load them."""
+        paths = " ".join(shlex.quote(file.path) for file in self._written)
+        back = f"""set -e
+for path in {paths or "''"}; do
+  if [ -n "$path" ] && [ -f "{STATE}/previous$path" ]; then
+    cp -p "{STATE}/previous$path" "${{path%/*}}/.haplane-back"
+    mv -f "${{path%/*}}/.haplane-back" "$path"
+  fi
 done
-{(design.restart or design.load).command}
-rm -f {LOADED}/{design.name}
 """
-            await self.sh(script, shown_as=f"put the previous files of {design.name} back")
+        await self.sh(back, shown_as="put the previous files back")
+        for design in self._loaded:
+            await self.sh(
+                f"set -e\nrm -f {LOADED}/{design.name}\n{(design.restart or design.load).command}",
+                shown_as=f"load the previous files of {design.name}",
+            )
 
     async def job(
         self, name: str, script: str, *, shown_as: str = "", stdin: bytes | None = None, secret_file: str = ""
@@ -123,7 +141,7 @@ rm -f {LOADED}/{design.name}
         folder = f"{RUN}/jobs"
         put = f"(umask 077; cat > {secret_file})" if secret_file else "cat > /dev/null"
         start = f"""
-mkdir -p {folder} && cd {folder}
+mkdir -p {folder} && cd {folder} || exit
 if ! systemctl is-active --quiet {unit}; then
   rm -f {name}.code
   {put}
@@ -156,7 +174,7 @@ exit "$code"
                 continue
             before = ""
             if file.path in self.facts.files:
-                before = (await self.remote.run(f"cat {shlex.quote(file.path)}", check=False)).stdout
+                before = _masked((await self.remote.run(f"cat {shlex.quote(file.path)}", check=False)).stdout)
             lines = difflib.unified_diff(
                 before.splitlines(keepends=True),
                 file.content.splitlines(keepends=True),
@@ -180,7 +198,9 @@ exit "$code"
         # Temporary names begin with a dot and lack the suffix: kubelet and containerd read every other file.
         script = f"""
 set -e
-rm -rf {staging} && mkdir -p {staging} && cd {staging}
+rm -rf {staging}
+mkdir -p {staging}
+cd {staging}
 tar -x --no-same-owner
 sha256sum --check --quiet <<'HAPLANE_SUMS'
 {sums}HAPLANE_SUMS
@@ -189,10 +209,21 @@ sed 's/^[0-9a-f]*  [.]//' <<'HAPLANE_SUMS' | while read -r path; do
 {sums}HAPLANE_SUMS
   folder=${{path%/*}}; new="$folder/.${{path##*/}}.haplane"
   mkdir -p "$folder" "{STATE}/previous$folder"
-  if [ -f "$path" ]; then cp -p "$path" "{STATE}/previous$path"; fi
+  if [ -f "$path" ] && ! cmp -s "$path" ".$path"; then cp -p "$path" "{STATE}/previous$path"; fi
   cp -p ".$path" "$new"; chown 0:0 "$new"; sync -f "$new"; mv -f "$new" "$path"
 done
 rm -rf {staging}
 """
+        self._written.extend(files.files)
         shown = f"validate and write {', '.join(file.path for file in files.files)}"
         await self.sh(script, shown_as=shown, stdin=archive.getvalue())
+
+
+def _marker(design: ComponentDesign) -> str:
+    new, marker = f"{LOADED}/.{design.name}", f"{LOADED}/{design.name}"
+    return f"mkdir -p {LOADED}\necho {design.digest} > {new}\nmv {new} {marker}"
+
+
+def _masked(text: str) -> str:
+    """A configuration that somebody else wrote may hold passwords: a diff does not show them."""
+    return re.sub(r"(?im)^(.*\b(?:auth_pass|stats auth|password|insecure-password)\s+).*$", r"\1********", text)

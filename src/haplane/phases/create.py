@@ -27,7 +27,7 @@ def _mark(word: str, context: Context) -> str:
     """Remember what this machine is to the cluster. Survives a power cut: synced before it counts."""
     line = f"{word} {identity(context.cluster)}"
     new = f"{STATE}/.membership"
-    return f"mkdir -p {STATE} && echo '{line}' > {new} && sync -f {new} && mv {new} {MEMBERSHIP}"
+    return f"mkdir -p {STATE}\necho '{line}' > {new}\nsync -f {new}\nmv {new} {MEMBERSHIP}"
 
 
 class UndoUnfinished(Phase):
@@ -47,7 +47,8 @@ class UndoUnfinished(Phase):
 set -e
 e="etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
 --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
-id=$($e member list | grep -F "https://{address}:2380" | cut -d, -f1)
+list=$($e member list)
+id=$(printf '%s\n' "$list" | grep -F "https://{join_host_port(address, 2380)}" | cut -d, -f1)
 [ -z "$id" ] || $e member remove "$id"
 kubectl {KUBECONFIG} delete node {do.machine} --ignore-not-found --wait=false
 """

@@ -74,7 +74,7 @@ read -r now rest < /proc/uptime; now=${{now%.*}}
 if [ -s {RUN}/lock ]; then
   read -r token expires owner < {RUN}/lock
   if [ "$token" != {owner.token} ] && [ "$token" != "{steal}" ] && [ "$expires" -gt "$now" ]; then
-    echo "$owner"; exit {HELD}
+    printf '%s\\n' "$owner"; exit {HELD}
   fi
 fi
 printf '%s %s %s\\n' {owner.token} $((now + {EXPIRES_AFTER_S})) {shlex.quote(json.dumps(asdict(owner)))} \
@@ -84,6 +84,10 @@ printf '%s %s %s\\n' {owner.token} $((now + {EXPIRES_AFTER_S})) {shlex.quote(jso
 
 def _release(token: str) -> str:
     return f'read -r t rest < {RUN}/lock && [ "$t" = {token} ] && rm -f {RUN}/lock; true'
+
+
+class LockLost(HaplaneError):
+    """The lock on a machine is no longer this process's: it must not touch it."""
 
 
 class LockHeld(HaplaneError):

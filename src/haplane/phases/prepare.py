@@ -38,8 +38,11 @@ class InstallPackages(Phase):
             )
         script = (
             "export DEBIAN_FRONTEND=noninteractive\n"
-            "apt-get -q update\n"
-            f"apt-get -q install -y --no-install-recommends {' '.join(missing)}"
+            # A power cut inside an earlier run leaves dpkg half-way; other users of apt are waited for.
+            '[ -z "$(ls /var/lib/dpkg/updates)" ] || dpkg --force-confold --configure -a\n'
+            "apt-get -q -o DPkg::Lock::Timeout=300 update\n"
+            "apt-get -q -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "
+            f"install -y --no-install-recommends {' '.join(missing)}"
         )
         await do.do(
             f"install {' '.join(missing)}", lambda: do.job("packages", script, shown_as=script.splitlines()[-1])
@@ -70,11 +73,11 @@ class SendBundle(Phase):
             do.progress.now(do.machine, f"sending {file.path} ({file.size >> 20} MB)")
             await self._upload(do, folder / file.path, f"{there}/{file.path}", file)
         links = "\n".join(
-            f"ln -sf {there}/bin/{name} .{name}.haplane && mv -f .{name}.haplane {name}" for name in BINARIES
+            f"ln -sf {there}/bin/{name} .{name}.haplane\nmv -f .{name}.haplane {name}" for name in BINARIES
         )
         await do.sh(
             f"set -e\ncd /usr/local/bin\n{links}\n"
-            f"mkdir -p {BUNDLE_MARKERS} && touch {BUNDLE_MARKERS}/{bundle.folder_name}",
+            f"mkdir -p {BUNDLE_MARKERS}\ntouch {BUNDLE_MARKERS}/{bundle.folder_name}",
             shown_as="link the programs of Kubernetes into /usr/local/bin",
         )
 

@@ -10,16 +10,20 @@ from haplane.model.cluster import Cluster
 from haplane.model.errors import HaplaneError
 from haplane.model.progress import Progress
 from haplane.observe.facts import LOADED, MEMBERSHIP
-from haplane.phases.create import reset_script
+from haplane.phases.create import JOIN_FILE, UPLOAD_FILE, reset_script
 from haplane.phases.lock import guard, locked
 from haplane.transport.ssh import Fleet, Remote
 
-# The VIP first, so that clients are refused at once instead of reaching half a cluster.
-STOP_SERVICES = "systemctl disable -q --now keepalived haproxy kubelet 2>/dev/null || true"
+# What a killed apply left running would make the cluster anew behind our back. Then the VIP, so that clients are
+# refused at once instead of reaching half a cluster.
+STOP_SERVICES = """
+systemctl stop 'haplane-job-*' 2>/dev/null || true
+systemctl disable -q --now keepalived haproxy kubelet 2>/dev/null || true
+"""
 FORGET = f"""
 rm -f {MEMBERSHIP} {LOADED}/haproxy {LOADED}/keepalived {LOADED}/kubelet {LOADED}/kubeadm
 rm -f /etc/keepalived/keepalived.conf /etc/haproxy/haplane-ca.crt
-rm -rf {RUN}/jobs
+rm -rf {RUN}/jobs {JOIN_FILE} {UPLOAD_FILE}
 """
 
 

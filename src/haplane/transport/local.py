@@ -14,6 +14,12 @@ from haplane.model.errors import CommandFailed, UsageError
 THIS_HOST = "this host"
 
 
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    await process.wait()
+
+
 async def run(
     arguments: Sequence[str],
     *,
@@ -43,11 +49,12 @@ async def run(
     try:
         async with asyncio.timeout(timeout_s):
             out, err = await process.communicate(stdin)
-    except (asyncio.CancelledError, TimeoutError):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        await process.wait()
+    except asyncio.CancelledError:
+        await _end(process)
         raise
+    except TimeoutError:
+        await _end(process)
+        raise CommandFailed(THIS_HOST, shown, None, "", f"it did not end within {timeout_s:.0f} s", hint=hint) from None
     code = process.returncode
     stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
     if check and code != 0:

@@ -14,6 +14,9 @@ from haplane.model.cluster import Machine, Power
 from haplane.model.errors import UsageError
 from haplane.transport import local
 
+# A management controller may take its time.
+TIMEOUT_S = 120.0
+
 
 def required(power: Power | None, file: str) -> Power:
     """Raises UsageError when the file does not say how power is cut."""
@@ -40,7 +43,7 @@ async def _run(command: str, machine: Machine) -> None:
         ["/bin/sh", "-c", _filled(command, machine)],
         environment={"PATH": _path()},
         hint="this is the command of `power` in the cluster file",
-        timeout_s=120,
+        timeout_s=TIMEOUT_S,
     )
 
 
@@ -60,7 +63,7 @@ class Healer:
     """
 
     def __init__(self, power: Power, machine: Machine, *, after_s: float) -> None:
-        command = f"sleep {after_s:.0f}; exec {_filled(power.on, machine)}"
+        command = f"sleep {after_s:.0f}\n{_filled(power.on, machine)}"
         try:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", command],

@@ -264,6 +264,14 @@ async def _login(
             hint=f"try it by hand: ssh -p {ssh.port} {ssh.user}@{host}; the key may be missing in its authorized_keys "
             "(ssh-copy-id), or ssh.user / ssh.key in the cluster file may be wrong",
         ) from None
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, asyncssh.ConfigParseError) as error:
+        raise Unreachable(
+            name,
+            f"the SSH key or configuration for {name} cannot be used",
+            where=where,
+            why=str(error),
+            hint="a key with a passphrase belongs into ssh-agent (ssh-add); ssh.key in the cluster file names the key",
+        ) from None
     except (TimeoutError, asyncssh.ConnectionLost, OSError, asyncssh.Error) as error:
         timed_out = isinstance(error, TimeoutError)
         why = f"no answer within {CONNECT_TIMEOUT_S} s" if timed_out else str(error) or type(error).__name__
