@@ -67,15 +67,20 @@ def make_lab(name: str, subnet: str, *, arguments: Sequence[str] = ()) -> Iterat
     with tempfile.TemporaryDirectory(prefix=f"haplane-{name}-") as folder:
         lab = LabUnderTest(Path(folder) / "cluster.yaml", name)
         try:
-            lab.haplane("lab", "up", "--name", name, "--subnet", subnet, *arguments, timeout_s=900)
+            lab.haplane("lab", "up", "--name", name, "--subnet", subnet, *arguments, timeout_s=1200)
+            # Minutes on a machine that never had it; the tests' own times do not include it.
+            lab.haplane("bundle", "build", timeout_s=2400)
             yield lab
         finally:
             subprocess.run([HAPLANE, "lab", "down", "--file", str(lab.file)], timeout=120, check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[LabUnderTest]:
-    """Three Ready nodes and a client, shared by the tests; each leaves it whole."""
+    """Three Ready nodes and a client, shared by the tests of a module; each leaves it whole.
+
+    One lab at a time: two of them on two processors slow each other down until timers mean nothing.
+    """
     for lab in make_lab("test", "10.78.0.0/24"):
-        lab.haplane("apply", timeout_s=1800)
+        lab.haplane("apply")
         yield lab

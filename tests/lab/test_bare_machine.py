@@ -52,7 +52,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     server.shutdown()
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(4200)  # on a machine that never had them, image and bundle are made here
 def test_apply_installs_what_a_bare_machine_lacks(mirror: int) -> None:
     for lab in make_lab("bare", SUBNET, arguments=("--nodes", "1", "--image", "bare")):
         prepare(lab, mirror)

@@ -18,6 +18,8 @@ from haplane.phases.lock import LOST, LockLost, guard
 from haplane.transport.ssh import Completed, Remote
 
 JOB_TIMEOUT_S = 900
+# Exit code of a write that failed after the first file was replaced: before that, nothing has changed.
+HALF_WRITTEN = 95
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,8 @@ exit "$code"
                 tar.addfile(member, io.BytesIO(content))
         staging = f"{STATE}/staging/{design.name}"
         sums = "".join(f"{file.sha256}  .{file.path}\n" for file in files.files)
+        differing = self._differing(files)
+        paths = "".join(f"{file.path}\n" for file in differing)
         # Temporary names begin with a dot and lack the suffix: kubelet and containerd read every other file.
         script = f"""
 set -e
@@ -205,18 +209,32 @@ tar -x --no-same-owner
 sha256sum --check --quiet <<'HAPLANE_SUMS'
 {sums}HAPLANE_SUMS
 {files.validate + " > .validation 2>&1 || { cat .validation >&2; exit 1; }" if files.validate else ""}
-sed 's/^[0-9a-f]*  [.]//' <<'HAPLANE_SUMS' | while read -r path; do
-{sums}HAPLANE_SUMS
-  folder=${{path%/*}}; new="$folder/.${{path##*/}}.haplane"
+cat > .swap <<'HAPLANE_PATHS'
+{paths}HAPLANE_PATHS
+while read -r path; do
+  folder=${{path%/*}}
   mkdir -p "$folder" "{STATE}/previous$folder"
-  if [ -f "$path" ] && ! cmp -s "$path" ".$path"; then cp -p "$path" "{STATE}/previous$path"; fi
-  cp -p ".$path" "$new"; chown 0:0 "$new"; sync -f "$new"; mv -f "$new" "$path"
-done
+  rm -f "{STATE}/previous$path"
+  if [ -f "$path" ]; then cp -p "$path" "{STATE}/previous$path"; fi
+  new="$folder/.${{path##*/}}.haplane"
+  cp -p ".$path" "$new"
+  chown 0:0 "$new"
+  sync -f "$new"
+done < .swap
+# Everything that can fail is done; from here on the old files go.
+while read -r path; do
+  mv -f "${{path%/*}}/.${{path##*/}}.haplane" "$path" || exit {HALF_WRITTEN}
+done < .swap
 rm -rf {staging}
 """
-        self._written.extend(files.files)
-        shown = f"validate and write {', '.join(file.path for file in files.files)}"
-        await self.sh(script, shown_as=shown, stdin=archive.getvalue())
+        shown = f"validate and write {', '.join(file.path for file in differing)}"
+        try:
+            await self.sh(script, shown_as=shown, stdin=archive.getvalue())
+        except CommandFailed as error:
+            if error.code == HALF_WRITTEN:
+                self._written.extend(differing)
+            raise
+        self._written.extend(differing)
 
 
 def _marker(design: ComponentDesign) -> str:
