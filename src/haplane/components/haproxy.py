@@ -70,14 +70,15 @@ frontend api
   default_backend apiservers
 
 backend apiservers
-  # Connections stuck on a hung apiserver pile up there, so that new ones avoid it.
+  # Connections stuck on a hung apiserver pile up there, so that new ones avoid it. For the same reason one that has
+  # just come back would get them all at once, while it is still warming up: slowstart spreads them.
   balance leastconn
   option httpchk
   http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
   http-check expect status 200
   default-server check check-ssl check-alpn http/1.1 check-sni kubernetes \
 ca-file {{ authority }} verify required verifyhost kubernetes \
-inter {{ inter_ms }}ms fastinter {{ fast_ms }}ms downinter 500ms fall {{ fall }} rise 2 \
+inter {{ inter_ms }}ms fastinter {{ fast_ms }}ms downinter 500ms fall {{ fall }} rise 2 slowstart 10s \
 on-marked-down shutdown-sessions observe layer4 error-limit 1 on-error mark-down
 {% for name, address in servers %}
   server {{ name }} {{ address }}
