@@ -80,3 +80,14 @@ async def _end(process: Process) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_until_gone(process.pid), _GRACE_SECONDS)
+
+
+async def _until_gone(group: int) -> None:
+    """Signals are delivered later than kill(2) returns, and only the first process of a group is our child to wait for."""
+    # A process that was terminated but that init has not yet collected counts too: hence the limit of the caller.
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when only such are left
+        while True:
+            os.killpg(group, 0)
+            await asyncio.sleep(0.01)
