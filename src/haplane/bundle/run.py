@@ -85,7 +85,7 @@ async def _end(process: Process) -> None:
 
 
 async def _until_gone(group: int) -> None:
-    """Signals are delivered later than kill(2) returns, and only the first process of a group is our child to wait for."""
+    """Signals arrive later than kill(2) returns, and of a group only the first process is our child to wait for."""
     # A process that was terminated but that init has not yet collected counts too: hence the limit of the caller.
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when only such are left
         while True:
