@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from haplane.lab import host
 from haplane.model.errors import ExitCode, UsageError
+from haplane.model.progress import Silent
 
 
 def test_everything_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +21,20 @@ def test_everything_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPa
     assert "not root" in caught.value.why
     assert "sudo" in caught.value.hint
     assert "apt-get install --no-install-recommends podman runc" in caught.value.hint
+
+
+def limits(folder: Path, instances: int) -> Path:
+    (folder / "max_user_instances").write_text(f"{instances}\n")
+    (folder / "max_user_watches").write_text("1048576\n")
+    return folder
+
+
+def test_too_few_inotify_instances_are_raised(tmp_path: Path) -> None:
+    host.raise_limits(Silent(), files=limits(tmp_path, 128))
+    assert (tmp_path / "max_user_instances").read_text() == "1024"
+
+
+def test_limits_that_are_high_enough_stay(tmp_path: Path) -> None:
+    host.raise_limits(Silent(), files=limits(tmp_path, 8192))
+    assert (tmp_path / "max_user_instances").read_text() == "8192\n"
+    assert (tmp_path / "max_user_watches").read_text() == "1048576\n"

@@ -6,8 +6,10 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
-from haplane.model.errors import UsageError
+from haplane.model.errors import HaplaneError, UsageError
+from haplane.model.progress import Progress
 
 # Program -> Debian package. netavark is podman's network backend and fails without iptables.
 PROGRAMS = {
@@ -18,6 +20,8 @@ PROGRAMS = {
     "nsenter": "util-linux",
     "ip": "iproute2",
 }
+# As kind asks of its hosts, and some more: a lab's machines run more daemons.
+INOTIFY = {"max_user_instances": 1024, "max_user_watches": 524_288}
 NETAVARK = ("/usr/lib/podman/netavark", "/usr/libexec/podman/netavark")
 
 
@@ -31,6 +35,29 @@ def check_host() -> None:
             why="\n".join(what for what, _ in problems),
             hint="\n".join(dict.fromkeys(cure for _, cure in problems)),
         )
+
+
+def raise_limits(progress: Progress, *, files: Path = Path("/proc/sys/fs/inotify")) -> None:
+    """All machines of all labs share this host's inotify instances, and Linux gives root 128 of them.
+
+    With eight machines they ran out: a kubelet ended with "inotify_init: too many open files" in the middle of a join.
+    Raises HaplaneError when the host does not let them be raised.
+    """
+    for name, wanted in INOTIFY.items():
+        file = files / name
+        allowed = int(file.read_text())
+        if allowed >= wanted:
+            continue
+        progress.step("lab", f"raising fs.inotify.{name} of this host from {allowed} to {wanted}, until it restarts")
+        try:
+            file.write_text(str(wanted))
+        except OSError as error:
+            raise HaplaneError(
+                f"this host allows {allowed} of fs.inotify.{name}, and a lab needs more",
+                where=str(file),
+                why=str(error),
+                hint=f"on the host itself: sysctl -w fs.inotify.{name}={wanted}",
+            ) from None
 
 
 def _missing() -> Iterator[tuple[str, str]]:

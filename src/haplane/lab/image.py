@@ -65,6 +65,9 @@ for unit in systemd-networkd-wait-online systemd-firstboot console-getty; do
   ln -sf /dev/null "$root/etc/systemd/system/$unit.service"
 done
 ln -sf /dev/null "$root/etc/systemd/system/getty.target"
+# Each machine makes its own when it boots first: two with one identity look like one to whatever asks.
+: > "$root/etc/machine-id"
+rm -f "$root/var/lib/dbus/machine-id"
 # Debian's packages start their daemons with a configuration that nobody asked for.
 for unit in keepalived haproxy containerd; do
   rm -f "$root"/etc/systemd/system/*.wants/$unit.service

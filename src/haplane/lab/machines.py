@@ -14,6 +14,7 @@ from typing import Literal
 
 from haplane.lab import image
 from haplane.lab.files import LabFile, LabPaths
+from haplane.lab.host import raise_limits
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
@@ -55,6 +56,7 @@ class Lab:
 
 async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     """Make what is missing: image, network, machines; then wait until every sshd answers."""
+    raise_limits(progress)
     tags = await ensure_images(lab, cache=cache, progress=progress)
     await _ensure_network(lab)
     seen = {one.machine: one for one in await status(lab)}
