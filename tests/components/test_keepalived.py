@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,16 @@ from hypothesis import strategies as st
 from tests.model.clusters import three_nodes, view
 
 from haplane.components import keepalived
+from haplane.components.base import Timers
+from haplane.model.cluster import Cluster
 
 
 def config(machine: str = "cp1") -> str:
-    design = keepalived.design(view(three_nodes(), machine))
+    return config_of(three_nodes(), machine)
+
+
+def config_of(cluster: Cluster, machine: str = "cp1") -> str:
+    design = keepalived.design(view(cluster, machine))
     return next(file.content for file in design.files if file.path.endswith("keepalived.conf"))
 
 
@@ -34,17 +41,22 @@ def test_a_returning_machine_does_not_take_the_vip_back() -> None:
     assert "nopreempt" in text
 
 
-@pytest.mark.parametrize(("position", "expected"), [(0, 250), (1, 224), (2, 198)])
-def test_priorities_follow_the_files_order(position: int, expected: int) -> None:
-    assert keepalived.priority(position) == expected
+@pytest.mark.parametrize(("machine", "expected"), [("cp1", 250), ("cp2", 224), ("cp3", 198)])
+def test_priorities_follow_the_files_order(machine: str, expected: int) -> None:
+    assert keepalived.timing(view(three_nodes(), machine)).priority == expected
 
 
-@given(st.integers(min_value=10, max_value=4000), st.integers(min_value=0, max_value=3))
-def test_backups_are_at_least_ten_milliseconds_of_skew_apart(advert_ms: int, position: int) -> None:
-    higher = keepalived.priority(position, advert_ms)
-    lower = keepalived.priority(position + 1, advert_ms)
-    apart = keepalived.skew_ms(lower, advert_ms) - keepalived.skew_ms(higher, advert_ms)
-    assert apart >= keepalived.SKEW_APART_MS - 1e-9
+@given(st.integers(min_value=30, max_value=4000))
+def test_backups_are_at_least_ten_milliseconds_of_skew_apart(advert_ms: int) -> None:
+    views = [replace(view(three_nodes(), name), timers=Timers(advert_ms=advert_ms)) for name in ("cp1", "cp2", "cp3")]
+    skews = [keepalived.skew_ms(keepalived.timing(one).priority, advert_ms) for one in views]
+    assert all(lower - higher >= keepalived.SKEW_APART_MS - 1e-9 for higher, lower in pairwise(skews))
+
+
+def test_what_the_file_says_wins_over_what_is_derived() -> None:
+    text = config_of(replace(three_nodes(), keepalived={"vrrp_instance": {"advert_int": 0.5, "nopreempt": False}}))
+    assert "advert_int 0.5\n" in text
+    assert "nopreempt\n" not in text
 
 
 def test_the_virtual_router_id_is_stable_and_differs_between_clusters() -> None:

@@ -95,6 +95,8 @@ def test_the_json_is_json_with_a_version() -> None:
         "typical_s": 0.3,
         "worst_s": 0.31,
         "because": "3 adverts [of 0.1 s] and the skew",
+        "formula": None,
+        "setting": None,
     }
     assert shape["measured"]["failed"] == {"median": 10, "min": 10, "max": 10}
     assert shape["runs"][0]["outage"]["kinds"] == {"refused": 10}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from tests.model.clusters import three_nodes
 
 from haplane.design.budget import power_off_vip_holder
+from haplane.design.design import Design
 from haplane.drills import power_off
 from haplane.drills.checkers import Outcome
 from haplane.probes.history import Clock, End, Header, History, Mark, Request, RequestOutcome
 from haplane.probes.prober import Config
 
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="ca.crt", persistent_rate=0)
-BUDGET = power_off_vip_holder(three_nodes(), "cp1", request_interval_s=1 / power_off.RATE)
+BUDGET = power_off_vip_holder(Design(three_nodes()), "cp1", request_interval_s=1 / power_off.RATE)
 OFF, ON, WHOLE, END_S = 5.0, 15.0, 25.0, 30.0
 
 

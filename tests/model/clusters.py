@@ -21,14 +21,14 @@ BUNDLE = BundleManifest(
 
 def three_nodes() -> Cluster:
     machines = {
-        f"cp{i}": Machine(f"cp{i}", ip_address(f"192.0.2.1{i}"), frozenset({Role.CONTROL_PLANE}), Ssh())
+        f"cp{i}": Machine(f"cp{i}", (ip_address(f"192.0.2.1{i}"),), frozenset({Role.CONTROL_PLANE}), Ssh())
         for i in (1, 2, 3)
     }
     return Cluster(
         name="prod",
         file="cluster.yaml",
         kubernetes=Kubernetes("1.35.4", (ip_network("10.244.0.0/16"),), (ip_network("10.96.0.0/16"),)),
-        endpoint=Endpoint(ip_interface("192.0.2.100/24")),
+        endpoint=Endpoint((ip_interface("192.0.2.100/24"),)),
         machines=machines,
         sources=(),
     )

@@ -7,52 +7,23 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tests.model.files import DEDICATED, FULL, SMALLEST, read
 
 from haplane.model import reading
-from haplane.model.cluster import BundleSource, Cluster, Cni, Role
+from haplane.model.cluster import (
+    BalancerRole,
+    BundleSource,
+    Cast,
+    Cni,
+    EndpointOwner,
+    Etcd,
+    EtcdTopology,
+    Failover,
+    Loss,
+    Role,
+    Where,
+)
 from haplane.model.errors import InvalidFile, Problem
-from haplane.model.file import read_cluster
-
-SMALLEST = """\
-name: prod
-kubernetes: {version: 1.35.4}
-endpoint: {vip: 192.0.2.100/24}
-machines:
-  cp1: {address: 192.0.2.11}
-  cp2: {address: 192.0.2.12}
-"""
-
-FULL = """\
-name: prod
-kubernetes:
-  version: 1.34.9
-  pods: [10.200.0.0/16, "fd00:1::/56"]
-  services: [10.201.0.0/16, "fd00:2::/112"]
-  cni: bridge
-endpoint: {vip: 192.0.2.100/24, port: 9443, host: api.prod.example, virtual_router_id: 51}
-ssh: {user: ops, port: 22, jump: bastion, key: ./keys/id, known_hosts: ~/.ssh/known_hosts}
-bundle:
-  sources:
-    - official
-    - go-modules
-    - directory: ./bundle
-    - official: {url: "http://127.0.0.1:8000/", registry: "http://127.0.0.1:8001"}
-power: {off: "virsh destroy {name}", on: "wake {address}"}
-kubeadm:
-  ClusterConfiguration: {apiServer: {extraArgs: [{name: v, value: "2"}]}}
-kubelet: {evictionHard: {memory.available: 5%}, maxPods: 200, some: [1.5, ~, null, "", true, FALSE, 2026-01-01]}
-containerd: {SystemdCgroup: true}
-machines:
-  cp1: {address: 192.0.2.11, interface: eth0, ssh: {port: 2222, user: root}}
-  cp2: {address: 192.0.2.12, roles: [control-plane, client], ssh: {jump: }}
-  bastion: {address: 203.0.113.4, roles: [client]}
-"""
-
-
-def read(text: str) -> Cluster:
-    return read_cluster(text, file="cluster.yaml", folder=Path("/cluster"))
 
 
 def problems(text: str) -> tuple[Problem, ...]:
@@ -73,8 +44,14 @@ def test_the_smallest_file_gets_every_default() -> None:
     assert cluster.sources[0].url == "https://dl.k8s.io"
     assert cluster.sources[0].registry == "https://registry.k8s.io"
     cp1 = cluster.machines["cp1"]
-    assert (cp1.address, cp1.roles, cp1.line) == (ip_address("192.0.2.11"), {Role.CONTROL_PLANE}, 5)
+    assert (cp1.addresses, cp1.roles) == ((ip_address("192.0.2.11"),), {Role.CONTROL_PLANE})
+    assert (cp1.interface, cp1.zone) == (None, None)
     assert (cp1.ssh.user, cp1.ssh.port, cp1.ssh.sudo, cp1.ssh.jump) == ("root", 22, False, None)
+    assert (cluster.endpoint.by, cluster.endpoint.cast) == (EndpointOwner.KEEPALIVED, Cast.UNICAST)
+    assert (cluster.endpoint.outside, cluster.endpoint.virtual_router_id) == (None, None)
+    assert (cluster.balancer, cluster.etcd, cluster.failover) == (BalancerRole.CONTROL_PLANE, Etcd(), Failover())
+    assert cluster.accept == {}
+    assert not any((*cluster.keepalived.values(), *cluster.haproxy.values(), *cp1.keepalived.values()))
 
 
 def test_a_full_file_is_read_whole() -> None:
@@ -89,6 +66,59 @@ def test_a_full_file_is_read_whole() -> None:
     assert cluster.sources[3].url == "http://127.0.0.1:8000"
     assert cluster.power and cluster.power.off == "virsh destroy {name}"
     assert [machine.name for machine in cluster.control_plane] == ["cp1", "cp2"]
+    assert cluster.failover == Failover(target_ms=500, survive=Loss.ZONE, tell_clients=False)
+    assert cluster.etcd == Etcd(heartbeat_ms=30, election_ms=300)
+    assert cluster.endpoint.cast is Cast.MULTICAST
+    assert cluster.accept == {"vip-failback-outage": "the boss likes the first machine"}
+    assert (cluster.machines["cp1"].interface, cluster.machines["cp1"].zone) == ("eth0", "rack-a")
+
+
+def test_settings_of_keepalived_and_haproxy_are_kept_by_section_for_all_and_for_one_machine() -> None:
+    cluster = read(FULL)
+    cp1, cp2 = cluster.machines["cp1"], cluster.machines["cp2"]
+    assert cluster.keepalived["vrrp_instance"] == {"advert_int": 0.2, "nopreempt": False}
+    assert cluster.haproxy["defaults"] == {"timeout tunnel": "1h", "option redispatch": False}
+    assert cluster.haproxy["default-server"] == {"slowstart": False, "inter": "1s"}
+    assert cluster.haproxy["global"] == {"maxconn": 4000}
+    assert cp1.keepalived["vrrp_instance"] == {"priority": 120}
+    assert cp1.keepalived["vrrp_script"] == {"init_fail": True}
+    assert cp2.haproxy["frontend"] == {"maxconn": 100}
+
+
+def test_balancers_and_etcd_may_have_machines_of_their_own() -> None:
+    cluster = read(DEDICATED)
+    assert (cluster.balancer, cluster.etcd.topology) == (BalancerRole.BALANCER, EtcdTopology.EXTERNAL)
+    assert [machine.name for machine in cluster.balancers] == ["lb1", "lb2"]
+    assert [machine.name for machine in cluster.etcd_members] == ["cp1", "et1"]
+    assert [machine.name for machine in cluster.with_role(Role.WORKER)] == ["w1"]
+    assert cluster.endpoint.port == 6443, "no apiserver is beside the balancer"
+
+
+def test_an_endpoint_and_a_machine_may_have_an_address_of_each_ip_version() -> None:
+    cluster = read(DEDICATED)
+    lb1 = cluster.machines["lb1"]
+    assert cluster.endpoint.vips == (ip_interface("192.0.2.100/24"), ip_interface("2001:db8::100/64"))
+    assert cluster.endpoint.outside == ip_address("203.0.113.7")
+    assert (lb1.address, lb1.address_of(6)) == (ip_address("192.0.2.5"), ip_address("2001:db8::5"))
+    assert cluster.machines["w1"].address_of(4) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "milliseconds"), {"500ms": 500, "1.5s": 1500, "1.001s": 1001, "2m": 120_000, "0.5s": 500}.items()
+)
+def test_a_time_is_read_with_its_unit(written: str, milliseconds: int) -> None:
+    assert read(SMALLEST + f"failover: {{target: {written}}}\n").failover.target_ms == milliseconds
+
+
+def test_each_key_has_a_place_and_what_is_not_in_the_file_the_place_around_it() -> None:
+    cluster = read(FULL)
+    assert cluster.where("endpoint", "port") == Where("cluster.yaml", 7, 33, "endpoint.port")
+    assert cluster.where("endpoint", "by") == Where("cluster.yaml", 7, 1, "endpoint")
+    assert cluster.where("bundle", "sources", 2).line == 17
+    priority = cluster.where("machines", "cp1", "keepalived", "vrrp_instance", "priority")
+    assert (priority.line, priority.key) == (35, "machines.cp1.keepalived.vrrp_instance.priority")
+    assert cluster.where("machines", "cp9") == Where("cluster.yaml", 29, 1, "machines")
+    assert cluster.where("zones") == Where("cluster.yaml", 1, 1, "")
 
 
 def test_a_machine_overrides_the_common_ssh_section_key_by_key() -> None:
@@ -142,15 +172,7 @@ ONE_WRONG_LINE = {
     ),
     "two networks of one family": (
         (2, "kubernetes: {version: 1.35.4, pods: [10.8.0.0/16, 10.9.0.0/16]}"),
-        (2, 37, "kubernetes.pods", "does not fit", ""),
-    ),
-    "overlapping pods and services": (
-        (2, "kubernetes: {version: 1.35.4, pods: 10.96.128.0/17}"),
-        (2, 37, "kubernetes.pods", "pods 10.96.128.0/17 and services 10.96.0.0/16 overlap", ""),
-    ),
-    "services over the machines": (
-        (2, "kubernetes: {version: 1.35.4, services: 192.0.0.0/16}"),
-        (2, 41, "kubernetes.services", "machines' network 192.0.2.0/24 overlap", ""),
+        (2, 37, "kubernetes.pods", "a list has two of IPv4", ""),
     ),
     "a VIP without a prefix": (
         (3, "endpoint: {vip: 192.0.2.100}"),
@@ -160,14 +182,6 @@ ONE_WRONG_LINE = {
     "a VIP that is a broadcast address": (
         (3, "endpoint: {vip: 192.0.2.255/24}"),
         (3, 17, "endpoint.vip", "is the broadcast address of 192.0.2.0/24", ""),
-    ),
-    "a VIP that is a machine's": (
-        (3, "endpoint: {vip: 192.0.2.12/24}"),
-        (3, 17, "endpoint.vip", "also the address of cp2 (line 6)", ""),
-    ),
-    "the API server's port": (
-        (3, "endpoint: {vip: 192.0.2.100/24, port: 6443}"),
-        (3, 39, "endpoint.port", "API server's own port", "write 8443"),
     ),
     "a port that is none": (
         (3, "endpoint: {vip: 192.0.2.100/24, port: 65536}"),
@@ -188,20 +202,6 @@ ONE_WRONG_LINE = {
     "an address with a prefix": (
         (6, "  cp2: {address: 192.0.2.12/24}"),
         (6, 18, "machines.cp2.address", "has a prefix", "write 192.0.2.12"),
-    ),
-    "an address used twice": (
-        (6, "  cp2: {address: 192.0.2.11}"),
-        (6, 18, "machines.cp2.address", "also the address of cp1 (line 5)", ""),
-    ),
-    "a machine outside the VIP's network": (
-        (6, "  cp2: {address: 198.51.100.12}"),
-        (
-            6,
-            18,
-            "machines.cp2.address",
-            "the VIP 192.0.2.100/24 and cp2 198.51.100.12 share no network",
-            "",
-        ),
     ),
     "a machine named twice": (
         (6, "  cp1: {address: 192.0.2.12}"),
@@ -302,6 +302,265 @@ ONE_WRONG_LINE = {
         (6, "  cp2: {address: 192.0.2.12, ssh: {jump: cp2}}"),
         (6, 42, "machines.cp2.ssh.jump", "in a circle: cp2 over cp2", ""),
     ),
+    "a tab after the indentation": (
+        (6, "  cp2:\n    address: 192.0.2.12\n  \tzone: a"),
+        (8, 3, "", "a tab where YAML has spaces", "indent with spaces"),
+    ),
+    "a tab before a list": (
+        (6, "  cp2:\n    address: 192.0.2.12\n    roles:\n\t- client"),
+        (9, 1, "", "a tab where YAML has spaces", "indent with spaces"),
+    ),
+    "n for false": ((1, "name: n"), (1, 7, "name", "n is false to some YAML readers", '"n"')),
+    "a switch in capitals": (
+        (1, "name: prod\nfailover: {tell_clients: OFF}"),
+        (2, 26, "failover.tell_clients", "OFF is false to some", "write false"),
+    ),
+    "a switch as zone": (
+        (6, "  cp2: {address: 192.0.2.12, zone: no}"),
+        (6, 36, "machines.cp2.zone", "no is false to some", '"no"'),
+    ),
+    "a hexadecimal number": (
+        (1, "name: prod\nkubelet: {a: 0x1F}"),
+        (2, 14, "kubelet.a", "0x1F is not the same number", "decimal"),
+    ),
+    "an octal number of YAML 1.2": (
+        (1, "name: prod\nkubelet: {a: 0o17}"),
+        (2, 14, "kubelet.a", "0o17 is not the same number", "decimal"),
+    ),
+    "a binary number": ((1, "name: prod\nkubelet: {a: 0b11}"), (2, 14, "kubelet.a", "0b11 is not the same", "")),
+    "a number with underscores": (
+        (1, "name: prod\nkubelet: {a: 1_000}"),
+        (2, 14, "kubelet.a", "1_000 is not the same", "decimal"),
+    ),
+    "a fraction by sixties": (
+        (1, "name: prod\nkubelet: {a: 1:30.5}"),
+        (2, 14, "kubelet.a", "1:30.5 is not the same", '"1:30.5"'),
+    ),
+    "infinity": ((1, "name: prod\nkubelet: {a: -.inf}"), (2, 14, "kubelet.a", "-.inf is not the same number", "")),
+    "a version that loses its last zero": (
+        (2, "kubernetes: {version: 1.350}"),
+        (2, 23, "kubernetes.version", "1.350 is a number to YAML", "for example 1.350.0"),
+    ),
+    "a machine named twice, once in quotes": (
+        (6, '  "cp1": {address: 192.0.2.12}'),
+        (6, 3, "machines.cp1", "already given in line 5", "rename"),
+    ),
+    "a key given twice in a section that is passed through": (
+        (1, "name: prod\nkubelet: {evictionHard: {a: 1, a: 2}}"),
+        (2, 32, "kubelet.evictionHard.a", "already given in line 2", ""),
+    ),
+    # ---- the endpoint ----
+    "two IPv4 VIPs": (
+        (3, "endpoint: {vip: [192.0.2.100/24, 192.0.2.101/24]}"),
+        (3, 17, "endpoint.vip", "a list has two of IPv4", ""),
+    ),
+    "three VIPs": (
+        (3, 'endpoint: {vip: [192.0.2.100/24, 192.0.2.101/24, "2001:db8::1/64"]}'),
+        (3, 17, "endpoint.vip", "a list has more than two", ""),
+    ),
+    "no VIP": ((3, "endpoint: {vip: []}"), (3, 17, "endpoint.vip", "a list is empty", "")),
+    "one of two VIPs is wrong": (
+        (3, "endpoint: {vip: [192.0.2.100/24, 2001:db8::1]}"),
+        (3, 34, "endpoint.vip[1]", "2001:db8::1 has no prefix", "2001:db8::1/64"),
+    ),
+    "a VIP that is a mapping": (
+        (3, "endpoint: {vip: {address: 192.0.2.100/24}}"),
+        (3, 17, "endpoint.vip", "a mapping is not a list", ""),
+    ),
+    "an unknown owner of the endpoint": (
+        (3, "endpoint: {vip: 192.0.2.100/24, by: keepalive}"),
+        (3, 37, "endpoint.by", "keepalive is not known", "write keepalived"),
+    ),
+    "an outside address with a prefix": (
+        (3, "endpoint: {vip: 192.0.2.100/24, outside: 203.0.113.7/24}"),
+        (3, 42, "endpoint.outside", "has a prefix", "write 203.0.113.7"),
+    ),
+    "a list of outside addresses": (
+        (3, "endpoint: {vip: 192.0.2.100/24, outside: [203.0.113.7]}"),
+        (3, 42, "endpoint.outside", "a list is not an IP address", ""),
+    ),
+    "an unknown cast": (
+        (3, "endpoint: {vip: 192.0.2.100/24, cast: multi-cast}"),
+        (3, 39, "endpoint.cast", "multi-cast is not known", "write multicast"),
+    ),
+    "a router id that is too large": (
+        (3, "endpoint: {vip: 192.0.2.100/24, virtual_router_id: 256}"),
+        (3, 52, "endpoint.virtual_router_id", "256 is out of range", ""),
+    ),
+    "a router id where keepalived does not run": (
+        (3, "endpoint: {vip: 192.0.2.100/24, by: external, virtual_router_id: 5}"),
+        (3, 47, "endpoint.virtual_router_id", "no meaning with endpoint.by: external", "remove it"),
+    ),
+    "settings of a keepalived that does not run": (
+        (3, "endpoint: {vip: 192.0.2.100/24, by: external}\nkeepalived: {vrrp_script: {fall: 3}}"),
+        (4, 1, "keepalived", "no meaning with endpoint.by: external", "remove it"),
+    ),
+    # ---- machines ----
+    "two IPv6 addresses": (
+        (6, '  cp2: {address: ["2001:db8::1", "2001:db8::2"]}'),
+        (6, 18, "machines.cp2.address", "a list has two of IPv6", ""),
+    ),
+    "a zone in capitals": (
+        (6, "  cp2: {address: 192.0.2.12, zone: Rack_A}"),
+        (6, 36, "machines.cp2.zone", "Rack_A is not a DNS label", ""),
+    ),
+    "a zone that is a number": (
+        (6, "  cp2: {address: 192.0.2.12, zone: 1}"),
+        (6, 36, "machines.cp2.zone", "1 is not text", 'write "1"'),
+    ),
+    "a list of zones": (
+        (6, "  cp2: {address: 192.0.2.12, zone: [a]}"),
+        (6, 36, "machines.cp2.zone", "a list is not text", ""),
+    ),
+    "a machine for an etcd that is not external": (
+        (6, "  cp2: {address: 192.0.2.12, roles: [control-plane, etcd]}"),
+        (6, 53, "machines.cp2.roles[1]", "nothing uses the role etcd", "write etcd: {topology: external}"),
+    ),
+    "a machine for a balancer that is elsewhere": (
+        (6, "  cp2: {address: 192.0.2.12, roles: [balancer]}"),
+        (6, 38, "machines.cp2.roles[0]", "nothing uses the role balancer", "write balancer: {role: balancer}"),
+    ),
+    "a misspelt topology, of which the roles say what was meant": (
+        (6, "  cp2: {address: 192.0.2.12, roles: [etcd]}\netcd: {topology: exernal}"),
+        (7, 18, "etcd.topology", "exernal is not known", "write external"),
+    ),
+    "a topology that is no mapping": (
+        (6, "  cp2: {address: 192.0.2.12, roles: [etcd]}\netcd: external"),
+        (7, 7, "etcd", "external is not a mapping of keys to values", ""),
+    ),
+    "an external etcd without machines": (
+        (1, "name: prod\netcd: {topology: external}"),
+        (2, 18, "etcd.topology", "no machine has the role etcd", ""),
+    ),
+    "a dedicated balancer without machines": (
+        (1, "name: prod\nbalancer: {role: balancer}"),
+        (2, 18, "balancer.role", "no machine has the role balancer", ""),
+    ),
+    "another balancer": (
+        (1, "name: prod\nbalancer: {by: nginx}"),
+        (2, 16, "balancer.by", "nginx is not known", ""),
+    ),
+    # ---- times ----
+    "a time without a unit": (
+        (1, "name: prod\nfailover: {target: 500}"),
+        (2, 20, "failover.target", "500 has no unit", "write 500ms or 500s"),
+    ),
+    "a time below one without a unit": (
+        (1, "name: prod\nfailover: {target: 0.5}"),
+        (2, 20, "failover.target", "0.5 has no unit", "write 0.5s"),
+    ),
+    "a time with a long unit": (
+        (1, "name: prod\nfailover: {target: 2 seconds}"),
+        (2, 20, "failover.target", "2 seconds is not a time", "write 2s"),
+    ),
+    "a time with a blank": (
+        (1, "name: prod\netcd: {heartbeat: 100 msec}"),
+        (2, 19, "etcd.heartbeat", "100 msec is not a time", "write 100ms"),
+    ),
+    "a time in days": (
+        (1, "name: prod\netcd: {election: 1d}"),
+        (2, 18, "etcd.election", "1d is not a time", ""),
+    ),
+    "a time by sixties": (
+        (1, "name: prod\nfailover: {target: 1:30}"),
+        (2, 20, "failover.target", "1:30 is not the same number", ""),
+    ),
+    "a time that is negative": (
+        (1, "name: prod\nfailover: {target: -5}"),
+        (2, 20, "failover.target", "-5 is not a time", ""),
+    ),
+    "a part of a millisecond": (
+        (1, "name: prod\nfailover: {target: 0.5ms}"),
+        (2, 20, "failover.target", "0.5ms is not a whole number of milliseconds", ""),
+    ),
+    "a loss that is none": (
+        (1, "name: prod\nfailover: {survive: zones}"),
+        (2, 21, "failover.survive", "zones is not known", "write zone"),
+    ),
+    "a number for a switch": (
+        (1, "name: prod\nfailover: {tell_clients: 1}"),
+        (2, 26, "failover.tell_clients", "1 is not true or false", ""),
+    ),
+    # ---- accepted hazards ----
+    "a hazard accepted for no reason": (
+        (1, "name: prod\naccept: {topo-single-provider: }"),
+        (2, 32, "accept.topo-single-provider", "an empty value is not text", "give it a value"),
+    ),
+    "a hazard accepted with an empty reason": (
+        (1, "name: prod\naccept: {topo-single-provider: ''}"),
+        (2, 32, "accept.topo-single-provider", "'' gives no reason", ""),
+    ),
+    "a hazard accepted by a switch": (
+        (1, "name: prod\naccept: {topo-single-provider: true}"),
+        (2, 32, "accept.topo-single-provider", "true is not text", ""),
+    ),
+    "a list of accepted hazards": (
+        (1, "name: prod\naccept: [topo-single-provider]"),
+        (2, 9, "accept", "a list is not a mapping", ""),
+    ),
+    "an id that no hazard can have": (
+        (1, "name: prod\naccept: {Topo: because}"),
+        (2, 10, "accept.Topo", "is not the id of a hazard", ""),
+    ),
+    # ---- settings of components ----
+    "an unknown section of keepalived": (
+        (1, "name: prod\nkeepalived: {vrrp_instances: {}}"),
+        (2, 14, "keepalived.vrrp_instances", "not known here", "write vrrp_instance"),
+    ),
+    "an unknown section of HAProxy": (
+        (1, "name: prod\nhaproxy: {globals: {}}"),
+        (2, 11, "haproxy.globals", "not known here", "write global"),
+    ),
+    "a section of HAProxy by its name in Python": (
+        (1, "name: prod\nhaproxy: {default_server: {}}"),
+        (2, 11, "haproxy.default_server", "not known here", "write default-server"),
+    ),
+    "an unknown section of one machine's HAProxy": (
+        (6, "  cp2: {address: 192.0.2.12, haproxy: {global_: {}}}"),
+        (6, 40, "machines.cp2.haproxy.global_", "not known here", "write global"),
+    ),
+    "a keyword that is none": (
+        (1, "name: prod\nhaproxy: {defaults: {'timeout  tunnel': 1h}}"),
+        (2, 22, "haproxy.defaults.timeout  tunnel", "is not a keyword", ""),
+    ),
+    "a keyword in a section with another name in Python": (
+        (1, "name: prod\nhaproxy: {global: {'a{': 1}}"),
+        (2, 20, "haproxy.global.a{", "a{ is not a keyword", ""),
+    ),
+    "a keyword that lacks the space": (
+        (1, "name: prod\nkeepalived: {vrrp_instance: {advert_int:0.2}}"),
+        (2, 30, "keepalived.vrrp_instance.advert_int:0.2", "is not a keyword", "space after the colon"),
+    ),
+    "arguments over two lines": (
+        (1, 'name: prod\nhaproxy: {defaults: {mode: "tcp\\nlog global"}}'),
+        (2, 28, "haproxy.defaults.mode", "is more than one line", ""),
+    ),
+    "a list of arguments": (
+        (1, "name: prod\nkeepalived: {vrrp_instance: {advert_int: [1]}}"),
+        (2, 42, "keepalived.vrrp_instance.advert_int", "a list is not one value", ""),
+    ),
+    "a keyword without arguments": (
+        (1, "name: prod\nkeepalived: {vrrp_instance: {nopreempt: }}"),
+        (2, 41, "keepalived.vrrp_instance.nopreempt", "is empty", ""),
+    ),
+    "a keyword where a section must be": (
+        (1, "name: prod\nkeepalived: {vrrp_instance: nopreempt}"),
+        (2, 29, "keepalived.vrrp_instance", "nopreempt is not a mapping", ""),
+    ),
+    "a router id past the endpoint": (
+        (1, "name: prod\nkeepalived: {vrrp_instance: {virtual_router_id: 5}}"),
+        (2, 30, "keepalived.vrrp_instance.virtual_router_id", "written by haplane", "endpoint.virtual_router_id"),
+    ),
+    "an interface past the machine": (
+        (6, "  cp2: {address: 192.0.2.12, keepalived: {vrrp_instance: {interface: eth1}}}"),
+        (
+            6,
+            59,
+            "machines.cp2.keepalived.vrrp_instance.interface",
+            "written by haplane",
+            "say it with machines.cp2.interface",
+        ),
+    ),
 }
 
 
@@ -331,8 +590,8 @@ def test_one_wrong_line_is_one_problem_with_its_place(case: str) -> None:
         "[a," * 300_000: "more than 64 levels",
         "- " * 500_000: "more than 64 levels",
         "? " * 500_000: "more than 64 levels",
-        "- a\n" * 250_000: "more than 10000 keys and values",
-        "a: &a [x]\nb: [" + "*a," * 300_000: "more than 10000 keys and values",
+        "- a\n" * 250_000: "more than 40000 keys and values",
+        "a: &a [x]\nb: [" + "*a," * 300_000: "more than 40000 keys and values",
         "%TAG !a! b\n" * 80_000: "a directive",
         "a" * 50_000_000: "the file has 50000000 characters",
         '"' + "a\n" * 500_000: "a quotation mark is never closed",
@@ -370,7 +629,6 @@ machines:
         (4, "ssh.port"),
         (6, "machines.cp1.address"),
         (7, "machines.cp2.roles"),
-        (8, "machines.cp3.address"),
         (9, "machines.cp3"),
         (10, "machines.cp4.address"),
     ]
@@ -384,10 +642,6 @@ def test_at_least_one_machine_must_be_a_control_plane_machine() -> None:
     (found,) = problems(SMALLEST.replace("192.0.2.11}", "192.0.2.11, roles: [client]}").replace("  cp2", "# cp2"))
     assert (found.line, found.column, found.key) == (4, 1, "machines")
     assert "no machine is a control-plane machine" in found.what
-
-
-def test_a_client_may_be_outside_the_network_of_the_vip() -> None:
-    read(SMALLEST + "  far: {address: 203.0.113.1, roles: [client]}\n")
 
 
 def test_keys_may_be_words_that_are_refused_as_values() -> None:
@@ -423,73 +677,41 @@ def test_keys_that_look_like_a_place_are_only_unknown(key: str) -> None:
 
 @pytest.mark.parametrize("case", ONE_WRONG_LINE)
 def test_without_libyaml_the_same_lines_are_refused(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_Loader", yaml.SafeLoader)
+    monkeypatch.setattr(reading, "Loader", yaml.SafeLoader)
     (number, line), (at_line, *_) = ONE_WRONG_LINE[case]
     lines = SMALLEST.splitlines()
     lines[number - 1] = line
     assert [problem.line for problem in problems("\n".join(lines) + "\n")] == [at_line]
 
 
-def only_a_cluster_or_an_invalid_file(text: str) -> None:
-    try:
-        assert isinstance(read(text), Cluster)
-    except InvalidFile as invalid:
-        assert invalid.problems
-        assert all(problem.line > 0 and problem.column > 0 and problem.what for problem in invalid.problems)
-        str(invalid).encode()
+def test_an_anchor_does_not_hide_a_key_given_twice() -> None:
+    found = problems(SMALLEST + "  cp3: &a {address: 192.0.2.13}\n  cp3: *a\n")
+    assert [(problem.line, problem.column, problem.key) for problem in found] == [
+        (7, 8, "machines.cp3"),
+        (8, 3, "machines.cp3"),
+    ]
 
 
-@settings(deadline=None)
-@given(st.text(st.characters(codec=None)))
-def test_any_text_is_a_cluster_or_an_invalid_file(text: str) -> None:
-    only_a_cluster_or_an_invalid_file(text)
+def test_a_tab_between_a_key_and_its_value_is_space() -> None:
+    assert read(SMALLEST.replace("name: prod", "name:\tprod\t# a comment")).name == "prod"
 
 
-# What hurts a reader most, and what is a value of another kind than the one it replaces.
-_PIECES = st.one_of(
-    st.sampled_from("{}[]!'\"#,~/\\|>\t\n\u2028\ud800"),
-    st.sampled_from(["\n  ", ": ", "- ", "&a ", "*a", "<<: ", "!!str ", "---\n", "...\n", "%A\n", "::", "[[a]]", "{}"]),
-    st.sampled_from(["yes", "010", "1.30", "1e999", ".nan", "12:30", "{name", "null", "-1", "[key]", "[name]"]),
-    st.sampled_from(["fe80::1%eth0", "0.0.0.0/0", "::/0", "name", "address", "roles", "ssh", "jump", "cp1", "bastion"]),
-    st.characters(codec=None),
-)
+def test_machines_whose_roles_cannot_be_understood_are_no_missing_machines() -> None:
+    (found,) = problems(DEDICATED.replace("roles: [etcd]", "roles: [ectd]").replace("[control-plane, etcd]", "[etdc]"))[
+        :1
+    ]
+    assert "not known" in found.what
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_a_valid_file_with_pieces_changed_is_a_cluster_or_an_invalid_file(data: st.DataObject) -> None:
-    text = FULL
-    for _ in range(data.draw(st.integers(1, 6))):
-        start = data.draw(st.integers(0, len(text)))
-        end = data.draw(st.integers(start, min(len(text), start + 12)))
-        text = text[:start] + data.draw(_PIECES) + text[end:]
-    only_a_cluster_or_an_invalid_file(text)
+def test_more_errors_than_anybody_reads_end_with_a_sentence() -> None:
+    found = problems(SMALLEST + "".join(f"key{i}: 1\n" for i in range(500)))
+    assert len(found) == reading.MAX_PROBLEMS + 1
+    assert [problem.line for problem in found] == list(range(7, 108))
+    assert found[-1].what == "there are more errors"
 
 
-def _paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, child in children for found in _paths(child, (*path, key)))]
-
-
-_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text()
-    | st.sampled_from(["cp1", "10.0.0.1", "::1/64"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_a_valid_file_with_one_value_replaced_is_a_cluster_or_an_invalid_file(data: st.DataObject) -> None:
-    tree = yaml.safe_load(FULL)
-    *way, last = data.draw(st.sampled_from(_paths(tree)[1:]))
-    around = tree
-    for part in way:
-        around = around[part]
-    around[last] = data.draw(_VALUES)
-    only_a_cluster_or_an_invalid_file(yaml.safe_dump(tree, allow_unicode=True))
+def test_more_errors_than_anybody_reads_do_not_hide_that_reading_stopped_there() -> None:
+    found = problems("kubelet: [" + "yes," * 500 + "]\n}")
+    assert len(found) == reading.MAX_PROBLEMS + 2
+    assert "more errors" in found[-2].what
+    assert found[-1].line == 2

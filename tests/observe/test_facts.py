@@ -11,7 +11,7 @@ open_files\t20000
 memory\t25276100608
 hostname\tcp1
 system\tdebian 13 x86_64
-file\tabc\t644\t/etc/haproxy/haproxy.cfg
+file\tabc\t644\t2026-01-01 12:00 by root\tdef\t/etc/haproxy/haproxy.cfg
 loaded\thaproxy\t0123456789abcdef
 unit\thaproxy.service\tenabled\tactive
 unit\tkubelet.service\t\tinactive
@@ -29,7 +29,9 @@ def test_facts_are_read() -> None:
     facts = parse(RECORDED)
     assert facts.measured.interface == "eth0"
     assert facts.measured.open_files == 20000
-    assert facts.files == {"/etc/haproxy/haproxy.cfg": ("abc", "644")}
+    found = facts.files["/etc/haproxy/haproxy.cfg"]
+    assert (found.sha256, found.mode, found.changed) == ("abc", "644", "2026-01-01 12:00 by root")
+    assert found.is_foreign
     assert facts.loaded == {"haproxy": "0123456789abcdef"}
     assert facts.units["kubelet.service"] == ("", "inactive")
     assert facts.packages == {"keepalived"}

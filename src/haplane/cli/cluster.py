@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from haplane.cli.session import DEFAULT_FILE, Terminal, cache_folder, load_cluster, run, show_json
+from haplane.cli.session import (
+    DEFAULT_FILE,
+    Terminal,
+    cache_folder,
+    facts_file,
+    load_cluster,
+    load_facts,
+    run,
+    show_json,
+    write_file,
+)
 from haplane.model.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from haplane.model.bundle import BundleManifest
     from haplane.model.cluster import Cluster
-    from haplane.phases.apply import Inputs
+    from haplane.model.facts import MeasuredFacts
+    from haplane.phases.apply import Applied, Inputs
     from haplane.phases.change import Step
+    from haplane.phases.probing import Seen
 
 File = Annotated[Path, Parameter(name=["--file", "-f"])]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -41,7 +54,8 @@ def plan(
     from haplane.phases import apply as phases
 
     cluster = load_cluster(file)
-    steps = run(lambda terminal: phases.plan(_inputs(cluster, terminal, skip)))
+    facts = load_facts(file)
+    steps = run(lambda terminal: phases.plan(_inputs(cluster, facts, terminal, skip)))
     if json:
         show_json(_steps_as_json(steps))
     else:
@@ -49,34 +63,83 @@ def plan(
     return ExitCode.FINDING if steps and exit_code else ExitCode.DONE
 
 
-def apply(*, file: File = DEFAULT_FILE, json: Json = False, skip: tuple[str, ...] = ()) -> None:
+def preflight(
+    *, file: File = DEFAULT_FILE, json: Json = False, quick: Annotated[bool, Parameter(negative=())] = False
+) -> int:
+    """Look at all machines at once, change nothing, and keep what was measured in facts.yaml beside the file.
+
+    Exits with 1 if an error was found that nobody accepted, or a machine did not answer.
+
+    Parameters
+    ----------
+    quick
+        Without what takes long: the disk's speed and stalls (a minute).
+    """
+    from haplane.design.hazards import stops
+    from haplane.design.solved import solved
+    from haplane.model.facts import facts_text
+    from haplane.observe import preflight as look
+    from haplane.reports import preflight as report
+    from haplane.transport.ssh import Fleet, Remote
+
+    cluster, facts = load_cluster(file), load_facts(file)
+    _, solution = solved(cluster, facts)
+
+    async def work(terminal: Terminal) -> tuple[look.Report, dict[str, str]]:
+        async with Fleet(cluster.machines) as fleet:
+            found = await fleet.connect_all(list(cluster.machines.values()))
+            remotes = {name: one for name, one in found.items() if isinstance(one, Remote)}
+            silent = {name: one.what for name, one in found.items() if not isinstance(one, Remote)}
+            seen = await look.preflight(cluster, remotes, slow=not quick, progress=terminal, timers=solution.timers)
+            return seen, silent
+
+    seen, silent = run(work)
+    write_file(facts_file(file), facts_text(facts.updated_by(seen.facts)))
+    if json:
+        show_json(report.as_json(seen, silent))
+    else:
+        print("\n".join(report.lines(seen, look.CHECKS, silent)))
+        print(f"measured: {facts_file(file)}")
+    return ExitCode.FINDING if silent or stops(seen.findings) else ExitCode.DONE
+
+
+def apply(
+    *, file: File = DEFAULT_FILE, json: Json = False, skip: tuple[str, ...] = (), probe_rate: float = 20.0
+) -> None:
     """Bring the machines to what the file says. Can be interrupted at any moment and run again.
 
     Parameters
     ----------
     skip
         Leave this machine out (repeatable); the cluster must have quorum without it.
+    probe_rate
+        How often the endpoint is asked per second while a live cluster is changed.
     """
-    cluster = load_cluster(file)
-    steps = run(lambda terminal: apply_cluster(cluster, terminal, skip=skip))
+    cluster, facts = load_cluster(file), load_facts(file)
+    applied = run(lambda terminal: apply_cluster(cluster, facts, terminal, skip=skip, probe_rate=probe_rate))
+    steps, seen = applied.steps, applied.seen
     if json:
-        show_json(_steps_as_json(steps))
+        show_json(_steps_as_json(steps) | {"probe": asdict(seen) if seen else None})
     elif not steps:
         print("nothing to do: the machines are as the file says")
     else:
         machines = len({step.machine for step in steps})
         print(f"done: {len(steps)} steps on {machines} machine{'' if machines == 1 else 's'}")
+        if seen:
+            print(_seen(seen))
 
 
-async def apply_cluster(cluster: Cluster, terminal: Terminal, *, skip: tuple[str, ...] = ()) -> tuple[Step, ...]:
+async def apply_cluster(
+    cluster: Cluster, facts: MeasuredFacts, terminal: Terminal, *, skip: tuple[str, ...] = (), probe_rate: float = 20.0
+) -> Applied:
     """apply; a bundle that was never made is made before any machine is touched."""
     from haplane.phases import apply as phases
 
-    inputs = _inputs(cluster, terminal, skip)
+    inputs = _inputs(cluster, facts, terminal, skip)
     if inputs.bundle is None:
         await inputs.obtain()
-        inputs = _inputs(cluster, terminal, skip)
-    return await phases.apply(inputs)
+        inputs = _inputs(cluster, facts, terminal, skip)
+    return await phases.apply(replace(inputs, probe_rate=probe_rate))
 
 
 def status(
@@ -154,7 +217,7 @@ def reset(*, file: File = DEFAULT_FILE, yes: Yes = False) -> None:
     run(lambda terminal: phase.reset(cluster, terminal))
 
 
-def _inputs(cluster: Cluster, terminal: Terminal, skip: tuple[str, ...]) -> Inputs:
+def _inputs(cluster: Cluster, facts: MeasuredFacts, terminal: Terminal, skip: tuple[str, ...]) -> Inputs:
     from haplane.bundle import find
     from haplane.phases.apply import Inputs
 
@@ -172,6 +235,7 @@ def _inputs(cluster: Cluster, terminal: Terminal, skip: tuple[str, ...]) -> Inpu
         bundle=found.manifest if found else None,
         obtain=obtain,
         progress=terminal,
+        facts=facts,
         skip=frozenset(skip),
     )
 
@@ -189,7 +253,18 @@ def _print_steps(steps: tuple[Step, ...]) -> None:
             print(f"    {line}")
 
 
-def _steps_as_json(steps: tuple[Step, ...]) -> object:
+def _seen(seen: Seen) -> str:
+    if seen.why_not:
+        return f"what clients saw was not measured: {seen.why_not}"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in seen.kinds.items())
+    return (
+        f"clients meanwhile: {seen.not_served} of {seen.requests} new connections not served"
+        f"{f' ({kinds})' if kinds else ''}, "
+        f"longest gap {seen.longest_gap_s * 1000:.0f} ms"
+    )
+
+
+def _steps_as_json(steps: tuple[Step, ...]) -> dict[str, object]:
     return {
         "version": 1,
         "steps": [

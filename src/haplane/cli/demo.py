@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from haplane.cli import cluster as cluster_commands
 from haplane.cli import drill as drill_commands
-from haplane.cli.session import Terminal, cache_folder, load_cluster, run
+from haplane.cli.session import Terminal, cache_folder, load_cluster, load_facts, run
 from haplane.drills import power_off
 from haplane.drills.checkers import Outcome
 from haplane.lab import files, machines
@@ -51,7 +51,7 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
             group.create_task(machines.ensure_images(_lab(file, cluster), cache=cache, progress=terminal))
         started = time.monotonic()
         await machines.up(_lab(file, cluster), cache=cache, progress=terminal)
-        await cluster_commands.apply_cluster(cluster, terminal)
+        await cluster_commands.apply_cluster(cluster, load_facts(file), terminal)
         await observe.until_whole(
             cluster, within_s=120, on_problem=lambda problem: terminal.now("cluster", f"waiting: {problem}")
         )

@@ -26,11 +26,12 @@ Yes = Annotated[str, Parameter(name="--yes")]
 def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
     """Show the drills: what each breaks, and the outage that the design allows."""
     from haplane.design.budget import power_off_vip_holder
+    from haplane.design.design import Design
     from haplane.drills import power_off
 
     cluster = load_cluster(file)
     holder = cluster.control_plane[0].name
-    budget = power_off_vip_holder(cluster, holder, request_interval_s=1 / power_off.RATE)
+    budget = power_off_vip_holder(Design(cluster), holder, request_interval_s=1 / power_off.RATE)
     if json:
         drill = {"name": power_off.NAME, "breaks": power_off.SENTENCE, "budget_worst_s": round(budget.worst_s, 4)}
         show_json({"version": 1, "drills": [drill]})

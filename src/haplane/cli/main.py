@@ -19,6 +19,49 @@ app = App(
 # Command, where it is, what it does, an example.
 COMMANDS = (
     (
+        "init",
+        "haplane.cli.design:init",
+        "Write a commented cluster.yaml; what is not given as an option is asked for.",
+        "haplane init --name prod --vip 192.0.2.100/24 --machine cp1=192.0.2.11 --machine cp2=192.0.2.12 "
+        "--machine cp3=192.0.2.13",
+    ),
+    (
+        "lint",
+        "haplane.cli.design:lint",
+        "Look for hazards that the file alone shows: known ways to lose availability.",
+        "haplane lint cluster.yaml",
+    ),
+    (
+        "design",
+        "haplane.cli.design:design",
+        "Show the topology, what was derived and why, the outage each fault may cost, and what may be lost.",
+        "haplane design cluster.yaml --what-if cp1,rack-b",
+    ),
+    (
+        "render",
+        "haplane.cli.design:render",
+        "Write all files of all machines as apply would, for review.",
+        "haplane render rendered/ --file cluster.yaml",
+    ),
+    (
+        "hazards",
+        "haplane.cli.design:hazards",
+        "Show the catalogue of all hazards.",
+        "haplane hazards",
+    ),
+    (
+        "schema",
+        "haplane.cli.design:schema",
+        "Print the JSON Schema of cluster.yaml, for editors.",
+        "haplane schema > cluster.schema.json",
+    ),
+    (
+        "preflight",
+        "haplane.cli.cluster:preflight",
+        "Look at the machines before anything is changed, and measure what the timers are solved from.",
+        "haplane preflight --file cluster.yaml",
+    ),
+    (
         "plan",
         "haplane.cli.cluster:plan",
         "Show what apply would do now: every command as a sentence, every file as a diff.",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from haplane.model.cluster import Cluster
+    from haplane.model.facts import MeasuredFacts
 
 T = TypeVar("T")
 DEFAULT_FILE = Path("cluster.yaml")
@@ -124,6 +125,23 @@ def load_cluster(file: Path) -> Cluster:
     return read_cluster(text, file=str(file), folder=file.absolute().parent)
 
 
+def load_facts(file: Path) -> MeasuredFacts:
+    """What preflight measured: facts.yaml beside the cluster file. Nothing, if there is none."""
+    from haplane.model.facts import NOTHING_MEASURED, read_facts
+
+    facts = facts_file(file)
+    try:
+        return read_facts(facts.read_bytes().decode("utf-8", errors="surrogateescape"), file=str(facts))
+    except FileNotFoundError:
+        return NOTHING_MEASURED
+    except OSError as error:
+        raise UsageError(f"{facts} cannot be read", where=str(facts.absolute()), why=str(error)) from None
+
+
+def facts_file(file: Path) -> Path:
+    return file.with_name("facts.yaml")
+
+
 def run(work: Callable[[Terminal], Coroutine[Any, Any, T]]) -> T:
     """Run async work with progress; Ctrl-C and SIGTERM cancel it and say what was begun."""
     with Terminal() as terminal:
@@ -162,6 +180,16 @@ class Interrupted(HaplaneError):
             why=f"under way was\n{begun}" if begun else "",
             hint="running the same command again completes it",
         )
+
+
+def write_file(file: Path, text: str) -> None:
+    """Replaces the file whole or not at all. Raises UsageError."""
+    new = file.with_name(f".{file.name}.new")
+    try:
+        new.write_text(text)
+        new.replace(file)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written", where=str(file.absolute()), why=str(error)) from None
 
 
 def show_json(value: object) -> None:

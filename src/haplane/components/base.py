@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import Address, Cluster, Machine
+from haplane.model.cluster import Address, Cluster, Machine, Role
 
 # Where haplane keeps what it needs on a machine.
 STATE = "/var/lib/haplane"
@@ -47,13 +47,30 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """Digests of what a daemon uses, of what it was started with, and of what it shares with its peers."""
+
+    files: str = ""
+    started: str = ""
+    dialect: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.files}.{self.started}.{self.dialect}"
+
+    @classmethod
+    def parse(cls, text: str) -> Loaded:
+        return cls(*[*text.split("."), "", "", ""][:3])
+
+
+@dataclass(frozen=True)
 class ComponentDesign:
     """What one component means on one machine.
 
     load: run when what the daemon has loaded differs from the files. unit is the systemd unit that must be enabled
     and active, empty if there is none; start: run instead when it is not active. started_later: a later phase starts
     it (kubeadm the kubelet), so inactive is not a difference. restart: run instead when one of the files in
-    restart_for (its drop-ins) is not what it was started with.
+    restart_for (its drop-ins) is not what it was started with. dialect: what it must share with its peers to be
+    understood by them; a change of it cannot be rolled.
     """
 
     name: str
@@ -65,16 +82,20 @@ class ComponentDesign:
     start: Load | None = None
     restart: Load | None = None
     restart_for: tuple[str, ...] = ()
+    dialect: str = ""
 
     @property
     def files(self) -> tuple[File, ...]:
         return tuple(file for files in self.file_sets for file in files.files)
 
     @property
-    def digest(self) -> str:
-        """`FILES.STARTED`: what the daemon uses, and what it was started with. Remembered on the machine once true."""
-        started = _digest(file for file in self.files if file.path in self.restart_for)
-        return f"{_digest(self.files, self.load.command)}.{started}"
+    def loaded(self) -> Loaded:
+        """What is remembered on the machine once the daemon uses it."""
+        return Loaded(
+            files=_digest(self.files, self.load.command),
+            started=_digest(file for file in self.files if file.path in self.restart_for),
+            dialect=_digest((), self.dialect),
+        )
 
 
 def _digest(files: Iterable[File], *more: str) -> str:
@@ -96,6 +117,24 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Timers:
+    """Solved for failover.target, see `haplane.design.timers`. The defaults are the calm ones.
+
+    advert_ms: between two VRRP adverts. check_interval_ms, check_timeout_ms: of keepalived's question to the balancer.
+    """
+
+    advert_ms: int = 100
+    check_interval_ms: int = 500
+    check_timeout_ms: int = 400
+    etcd_heartbeat_ms: int = 100
+    etcd_election_ms: int = 1000
+
+
+CALM = Timers()
+_NODES = (Role.CONTROL_PLANE, Role.WORKER)
+
+
+@dataclass(frozen=True)
 class View:
     """Everything a component may look at when it designs one machine. Pure data.
 
@@ -107,18 +146,13 @@ class View:
     measured: Measured
     authority: str | None
     bundle: BundleManifest | None
+    timers: Timers = CALM
 
     @property
     def position(self) -> int:
-        """The machine's place among the control-plane nodes, from 0, in the file's order."""
-        return [machine.name for machine in self.cluster.control_plane].index(self.machine.name)
-
-    @property
-    def peers(self) -> Mapping[str, Address]:
-        """The other control-plane nodes."""
-        return {
-            machine.name: machine.address for machine in self.cluster.control_plane if machine.name != self.machine.name
-        }
+        """The machine's place among the nodes, from 0: control-plane nodes first, each kind in the file's order."""
+        nodes = dict.fromkeys(one.name for role in _NODES for one in self.cluster.with_role(role))
+        return list(nodes).index(self.machine.name)
 
     @property
     def bundle_folder(self) -> str:

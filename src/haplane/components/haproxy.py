@@ -5,10 +5,12 @@ Sources: the HAProxy 3.0 configuration manual (keywords named below); the values
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from haplane.components.base import RUN, ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components.settings import Setting, Settings, lines, milliseconds, one_line, overridden
 from haplane.components.templates import render
 
 APISERVER_PORT = 6443
@@ -23,63 +25,28 @@ DOWN_FILE = f"{RUN}/haproxy-down"
 BYTES_PER_CONNECTION = 33_000
 MAX_CONNECTIONS = 10_000
 
-CHECK_INTERVAL_MS = 200
-CHECK_FAST_MS = 50
-# Connect and TLS of a check must end within `timeout connect`. Two such failures came from nothing but a machine that
-# booted beside (shared processors), and on-marked-down then ended healthy sessions.
-CHECK_FALL = 3
-CHECK_TIMEOUT_MS = 250
-CONNECT_TIMEOUT_MS = 100
-
 CONFIG = """\
 # Written by haplane; a change here is undone by the next apply.
 global
-  log stdout format raw daemon notice
-  stats socket {{ socket }} mode 600 level admin
-  maxconn {{ maxconn }}
-  # Old connections of a reloaded process end then.
-  hard-stop-after 30m
-
+{{ global_ }}
 defaults
-  mode tcp
-  log global
-  # A dead apiserver costs a retry on another one, not a failed request.
-  timeout connect {{ connect_ms }}ms
-  retries 3
-  option redispatch 1
-  timeout queue 1s
-  # Watches and `kubectl exec` are quiet for long.
-  timeout client 24h
-  timeout server 24h
-  timeout tunnel 24h
-  timeout client-fin 30s
-  timeout check {{ check_timeout_ms }}ms
-  # Clients and apiservers that vanished: keepalive finds idle ones, the user timeout those with data on the way.
-  option clitcpka
-  option srvtcpka
-
+{{ defaults }}
 frontend health
   bind 127.0.0.1:{{ health_port }}
   mode http
   monitor-uri /healthz
 
 frontend api
-  bind {{ bind }} tcp-ut 30s
+{{ frontend }}\
   # All of them failing at once is overload rather than death: asking anyway beats refusing everybody.
   use_backend anyway if { nbsrv(apiservers) eq 0 }
   default_backend apiservers
 
 backend apiservers
-  # Connections stuck on a hung apiserver pile up there, so that new ones avoid it. For the same reason one that has
-  # just come back would get them all at once, while it is still warming up: slowstart spreads them.
-  balance leastconn
-  option httpchk
+{{ backend }}\
   http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
   http-check expect status 200
-  default-server check check-ssl check-alpn http/1.1 check-sni kubernetes \
-ca-file {{ authority }} verify required verifyhost kubernetes \
-inter {{ inter_ms }}ms fastinter {{ fast_ms }}ms downinter 500ms fall {{ fall }} rise 2 slowstart 10s \
-on-marked-down shutdown-sessions observe layer4 error-limit 1 on-error mark-down
+  default-server {{ default_server }}
 {% for name, address in servers %}
   server {{ name }} {{ address }}
 {% endfor %}
@@ -90,6 +57,71 @@ backend anyway
   server {{ name }} {{ address }}
 {% endfor %}
 """
+
+
+def settings(view: View) -> Settings:
+    """What HAProxy is told here, with reasons: haplane's own choice, over it the file's, over it the machine's."""
+    cluster = view.cluster
+    families = {vip.version for vip in cluster.endpoint.vips}
+    wildcard = "*" if families == {4} else "[::]"
+    derived: Settings = {
+        "global": {
+            "log": Setting("stdout format raw daemon notice", "systemd's journal keeps it"),
+            "stats socket": Setting(f"{SOCKET} mode 600 level admin", "for root on this machine only"),
+            "maxconn": Setting(
+                str(max_connections(view)),
+                f"what descriptors and a quarter of the memory allow, at most {MAX_CONNECTIONS}",
+            ),
+            "hard-stop-after": Setting("30m", "old connections of a reloaded process end then"),
+        },
+        "defaults": {
+            "mode": Setting("tcp", "TLS ends at the apiserver, which must see the client's certificate"),
+            "log": Setting("global"),
+            "timeout connect": Setting("100ms", "a dead apiserver costs a retry on another one, not a failed request"),
+            "retries": Setting("3"),
+            "option redispatch": Setting("1", "each retry goes to another apiserver"),
+            "timeout queue": Setting("1s"),
+            "timeout client": Setting("24h", "watches and `kubectl exec` are quiet for long"),
+            "timeout server": Setting("24h"),
+            "timeout tunnel": Setting("24h"),
+            "timeout client-fin": Setting("30s"),
+            "timeout check": Setting("250ms", "a hung apiserver is one that takes longer"),
+            "option clitcpka": Setting("", "finds clients that vanished while idle"),
+            "option srvtcpka": Setting("", "finds apiservers that vanished while idle"),
+        },
+        "frontend": {
+            "bind": Setting(
+                f"{wildcard}:{cluster.endpoint.port}{' v4v6' if len(families) > 1 else ''} tcp-ut 30s",
+                "a wildcard starts where the VIP is not; the user timeout finds clients that vanished with data unsent",
+            ),
+        },
+        "backend": {
+            "balance": Setting("leastconn", "connections stuck on a hung apiserver pile up, so new ones avoid it"),
+            "option httpchk": Setting(""),
+        },
+        "default-server": {
+            "check": Setting("", "each apiserver is asked whether it is ready"),
+            "check-ssl": Setting(""),
+            "check-alpn": Setting("http/1.1"),
+            "check-sni": Setting("kubernetes"),
+            "ca-file": Setting(AUTHORITY),
+            "verify": Setting("required", "only this cluster's apiservers pass"),
+            "verifyhost": Setting("kubernetes"),
+            "inter": Setting("200ms", "how soon a hang is seen"),
+            "fastinter": Setting("100ms", "between checks once one has failed"),
+            "downinter": Setting("500ms", "how soon one that is back is seen"),
+            "fall": Setting("7", "a stall of a second is no death; leastconn avoids a hung one meanwhile"),
+            "rise": Setting("2"),
+            "slowstart": Setting("10s", "leastconn would send everything to one that has just come back"),
+            "on-marked-down": Setting("shutdown-sessions", "long connections do not stay on a dead apiserver"),
+            "observe": Setting("layer4", "a connection that fails counts as well as a check"),
+            "error-limit": Setting("1"),
+            "on-error": Setting("mark-down"),
+        },
+    }
+    own = (("haproxy",), cluster.haproxy), (("machines", view.machine.name, "haproxy"), view.machine.haproxy)
+    return overridden(derived, *own)
+
 
 ENABLE = "systemctl daemon-reload\nsystemctl enable -q haproxy"
 DROP_IN_FILE = "/etc/systemd/system/haproxy.service.d/haplane.conf"
@@ -120,20 +152,58 @@ def max_connections(view: View) -> int:
     return max(500, min(MAX_CONNECTIONS, by_files, by_memory))
 
 
+@dataclass(frozen=True)
+class Timing:
+    """What decides how long an apiserver that fails is used, as configured. redispatch: a retry goes to another one."""
+
+    connect_ms: float
+    check_timeout_ms: float
+    interval_ms: float
+    fast_interval_ms: float
+    down_interval_ms: float
+    fall: int
+    rise: int
+    retries: int
+    redispatch: bool
+
+
+def timing(view: View) -> Timing:
+    """A value that is none falls back to HAProxy's own default (configuration manual, 5.2 and timeout connect)."""
+    chosen = settings(view)
+    defaults, server = chosen["defaults"], chosen["default-server"]
+
+    def time_ms(setting: Setting | None, otherwise: float) -> float:
+        found = milliseconds(setting.arguments, unit_ms=1) if setting else None
+        return otherwise if found is None else found
+
+    def number(setting: Setting | None, otherwise: int) -> int:
+        return int(setting.arguments) if setting and setting.arguments.isdecimal() else otherwise
+
+    interval_ms = time_ms(server.get("inter"), 2000)
+    connect_ms = time_ms(defaults.get("timeout connect"), math.inf)
+    return Timing(
+        connect_ms=connect_ms,
+        check_timeout_ms=time_ms(defaults.get("timeout check"), min(connect_ms, interval_ms)),
+        interval_ms=interval_ms,
+        fast_interval_ms=time_ms(server.get("fastinter"), interval_ms),
+        down_interval_ms=time_ms(server.get("downinter"), interval_ms),
+        fall=number(server.get("fall"), 3),
+        rise=number(server.get("rise"), 2),
+        retries=number(defaults.get("retries"), 3),
+        redispatch="option redispatch" in defaults,
+    )
+
+
 def design(view: View) -> ComponentDesign:
+    chosen = settings(view)
     config = render(
         CONFIG,
-        socket=SOCKET,
-        maxconn=max_connections(view),
-        connect_ms=CONNECT_TIMEOUT_MS,
-        check_timeout_ms=CHECK_TIMEOUT_MS,
+        global_=lines(chosen["global"]),
+        defaults=lines(chosen["defaults"]),
         health_port=HEALTH_PORT,
-        # A wildcard, so that it starts on machines that do not hold the VIP.
-        bind=f"{'[::]' if view.cluster.endpoint.vip.version == 6 else '*'}:{view.cluster.endpoint.port}",
-        authority=AUTHORITY,
-        inter_ms=CHECK_INTERVAL_MS,
-        fast_ms=CHECK_FAST_MS,
-        fall=CHECK_FALL,
+        frontend=lines(chosen["frontend"]),
+        backend=lines(chosen["backend"]),
+        default_server=one_line(chosen["default-server"]),
         servers=[(one.name, join_host_port(one.address, APISERVER_PORT)) for one in view.cluster.control_plane],
     )
     open_files = min(view.measured.open_files, 2 * max_connections(view) + 400)
@@ -166,6 +236,11 @@ class Server:
 
 
 STATUS_COMMAND = f"echo 'show stat' | socat -t 2 - UNIX-CONNECT:{SOCKET}"
+
+
+def set_server_command(name: str, state: str) -> str:
+    """state: ready, or drain (no new connections; those that are there go on). Management guide, `set server`."""
+    return f"echo 'set server apiservers/{name} state {state}' | socat -t 2 - UNIX-CONNECT:{SOCKET}"
 
 
 def parse_servers(stat_csv: str) -> Mapping[str, Server]:

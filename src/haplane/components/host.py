@@ -51,6 +51,10 @@ def _endpoint_host(view: View) -> str:
     head = "#!/bin/sh\n# Keeps the endpoint's name in /etc/hosts up to date, and nothing else in it.\nset -e\n"
     # grep says 1 when no line is left, and 2 when it could not write: then /etc/hosts is not touched.
     keep = f"grep -v '# haplane endpoint$' /etc/hosts > {STATE}/.hosts || [ $? = 1 ]\n"
-    add = f"echo '{endpoint.vip.ip} {endpoint.host} # haplane endpoint' >> {STATE}/.hosts\n" if endpoint.host else ""
+    add = "".join(
+        f"echo '{vip.ip} {endpoint.host} # haplane endpoint' >> {STATE}/.hosts\n"
+        for vip in endpoint.vips
+        if endpoint.host
+    )
     # cat, not mv: /etc/hosts can be a mount of its own.
     return head + keep + add + f"cmp -s {STATE}/.hosts /etc/hosts || cat {STATE}/.hosts > /etc/hosts\n"

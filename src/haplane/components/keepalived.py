@@ -8,35 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 
 from haplane.components import haproxy
 from haplane.components.base import LIBEXEC, RUN, ComponentDesign, File, FileSet, Load, View
+from haplane.components.settings import Setting, Settings, lines, milliseconds, overridden
 from haplane.components.templates import render
-from haplane.model.cluster import Cluster
+from haplane.model.cluster import Cast, Cluster, Interface
 
 INSTANCE = "api"
+CHECK_FILE = f"{LIBEXEC}/check-balancer"
 TOP_PRIORITY = 250
-ADVERT_MS = 100
 # Two backups whose skew differs by less both claim the VIP.
 SKEW_APART_MS = 10
-STARTUP_DELAY_S = 5
 
 CONFIG = """\
 # Written by haplane; a change here is undone by the next apply.
 global_defs {
-  router_id {{ machine }}
-  vrrp_version 3
-  enable_script_security
-  script_user nobody nogroup
-  # Not before the network and the balancer have settled after a boot.
-  vrrp_startup_delay {{ startup_delay_s }}
-  # A neighbour that missed the announcement hears of it again.
-  vrrp_garp_master_refresh 60
-  vrrp_higher_prio_send_advert true
-  vrrp_check_unicast_src
-  # A holder that waits 0.3 s for a processor has lost the VIP. Where real-time is not allowed (in containers), the
-  # unit's niceness remains.
-  vrrp_rt_priority 50
+{{ global_defs }}\
 }
 
 # Dead: haproxy.service says so the moment it ends.
@@ -47,31 +36,21 @@ track_file balancer_dead {
 
 # Hung: its own health page does not answer.
 vrrp_script balancer_hung {
-  script "{{ libexec }}/check-balancer"
-  interval 0.5
-  timeout 1
-  fall 2
-  rise 2
-  init_fail
+{{ vrrp_script }}\
 }
+{% for instance in instances %}
 
-vrrp_instance {{ instance }} {
-  state BACKUP
-  nopreempt
-  interface {{ interface }}
-  virtual_router_id {{ virtual_router_id }}
-  priority {{ priority }}
-  advert_int {{ advert_s }}
-{% if peers %}
-  unicast_src_ip {{ address }}
+vrrp_instance {{ instance.name }} {
+{{ instance.lines }}\
+{% if instance.peers %}
   unicast_peer {
-{% for peer in peers %}
+{% for peer in instance.peers %}
     {{ peer }}
 {% endfor %}
   }
 {% endif %}
   virtual_ipaddress {
-    {{ vip }} dev {{ interface }}
+    {{ instance.vip }} dev {{ interface }}
   }
   track_file {
     balancer_dead
@@ -80,13 +59,80 @@ vrrp_instance {{ instance }} {
     balancer_hung
   }
 }
+{% endfor %}
+{% if instances | length > 1 %}
+
+# Both addresses are on the same machine.
+vrrp_sync_group endpoint {
+  group {
+{% for instance in instances %}
+    {{ instance.name }}
+{% endfor %}
+  }
+}
+{% endif %}
 """
 
-CHECK = f"""\
+CHECK = """\
 #!/bin/sh
 # Does this machine's HAProxy answer? Asked by keepalived.
-exec curl --silent --fail --max-time 0.4 --output /dev/null http://127.0.0.1:{haproxy.HEALTH_PORT}/healthz
+exec curl --silent --fail --max-time {{ timeout_s }} --output /dev/null http://127.0.0.1:{{ port }}/healthz
 """
+
+
+def settings(view: View, vip: Interface | None = None) -> Settings:
+    """What keepalived is told here about this VIP (the first if none), with reasons.
+
+    haplane's own choice, over it the file's, over it the machine's.
+    """
+    cluster, timers, machine = view.cluster, view.timers, view.machine
+    vip = vip or cluster.endpoint.vip
+    position = [one.name for one in cluster.balancers].index(machine.name)
+    step = priority_step(timers.advert_ms)
+    source = machine.address_of(vip.version)
+    unicast = {
+        "unicast_src_ip": Setting(str(source), "peers by address: needs no multicast on the network"),
+        "unicast_fault_no_peer": Setting("", "no peers is a mistake, not a reason to fall back to multicast"),
+    }
+    derived: Settings = {
+        "global_defs": {
+            "router_id": Setting(machine.name),
+            "vrrp_version": Setting("3", "intervals shorter than a second, and IPv6 (RFC 9568)"),
+            "enable_script_security": Setting("", "no check that somebody other than root could change"),
+            "script_user": Setting("nobody nogroup"),
+            "vrrp_startup_delay": Setting("5", "not before network and balancer have settled after a boot"),
+            "vrrp_garp_master_refresh": Setting("60", "a neighbour that missed the announcement hears of it again"),
+            "vrrp_higher_prio_send_advert": Setting("true", "ends a split as soon as it is heard"),
+            "vrrp_check_unicast_src": Setting("", "adverts of strangers are dropped"),
+            "vrrp_rt_priority": Setting("50", "a holder that waits 3 adverts for a processor has lost the VIP"),
+        },
+        "vrrp_script": {
+            "script": Setting(f'"{CHECK_FILE}"', "the balancer's own health page, on loopback"),
+            "interval": Setting(f"{timers.check_interval_ms / 1000:g}"),
+            "timeout": Setting("1"),
+            "fall": Setting("2"),
+            "rise": Setting("2"),
+            "init_fail": Setting("", "a balancer has to answer before its machine can hold the VIP"),
+        },
+        "vrrp_instance": {
+            "state": Setting("BACKUP", "nobody is born MASTER: nopreempt needs it"),
+            "nopreempt": Setting("", "a machine that comes back does not cause a second outage"),
+            "interface": Setting(interface_of(view), "the one that has the machine's address"),
+            "virtual_router_id": Setting(str(virtual_router_id(cluster)), "from the cluster's name and VIP"),
+            "priority": Setting(
+                str(max(1, TOP_PRIORITY - position * step)),
+                f"by the file's order, in steps of {step}: {SKEW_APART_MS} ms between two backups",
+            ),
+            "advert_int": Setting(f"{timers.advert_ms / 1000:g}", "the VIP moves after 3 of them and the skew"),
+            **(unicast if cluster.endpoint.cast is Cast.UNICAST and len(cluster.balancers) > 1 else {}),
+        },
+    }
+    if cluster.endpoint.virtual_router_id is not None:
+        given = Setting(str(cluster.endpoint.virtual_router_id), "as the file says", ("endpoint", "virtual_router_id"))
+        derived["vrrp_instance"]["virtual_router_id"] = given  # type: ignore[index]  # a dict, made above
+    own = (("keepalived",), cluster.keepalived), (("machines", machine.name, "keepalived"), machine.keepalived)
+    return overridden(derived, *own)
+
 
 ENABLE = "systemctl daemon-reload\nsystemctl enable -q keepalived"
 DROP_IN_FILE = "/etc/systemd/system/keepalived.service.d/haplane.conf"
@@ -103,7 +149,9 @@ Nice=-20
 # HAProxy writes it too, but may have been started before it was told to.
 ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q haproxy; echo $(( $? != 0 )) > {{ down_file }}'
 # A keepalived that was killed leaves the address behind: two machines would have it.
+{% for vip in vips %}
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
+{% endfor %}
 """
 
 
@@ -121,44 +169,87 @@ def priority_step(advert_ms: int) -> int:
     return math.ceil(256 * SKEW_APART_MS / advert_ms)
 
 
-def priority(position: int, advert_ms: int = ADVERT_MS) -> int:
-    """The first machine in the file has the highest."""
-    return TOP_PRIORITY - position * priority_step(advert_ms)
-
-
-def skew_ms(priority: int, advert_ms: int = ADVERT_MS) -> float:
+def skew_ms(priority: int, advert_ms: float) -> float:
     """RFC 9568 section 6.1: ((256 - priority) / 256) * advert interval."""
     return (256 - priority) / 256 * advert_ms
 
 
-def vip_address(view: View) -> str:
-    """As a host address (/32 or /128), so that nothing takes it for the node's own."""
-    vip = view.cluster.endpoint.vip
+@dataclass(frozen=True)
+class Timing:
+    """What decides how soon the VIP moves away from this machine, as configured.
+
+    check_*: keepalived's question to the balancer; it has failed after fall times the interval and the timeout.
+    """
+
+    advert_ms: float
+    priority: int
+    check_interval_ms: float
+    check_timeout_ms: float
+    check_fall: int
+
+
+def timing(view: View) -> Timing:
+    """A value that is none falls back to keepalived's own default (keepalived.conf(5))."""
+    chosen = settings(view)
+    instance, script = chosen["vrrp_instance"], chosen["vrrp_script"]
+
+    def seconds_as_ms(setting: Setting | None, otherwise: float) -> float:
+        found = milliseconds(setting.arguments, unit_ms=1000) if setting else None
+        return otherwise if found is None else found
+
+    def number(setting: Setting | None, otherwise: int) -> int:
+        return int(setting.arguments) if setting and setting.arguments.isdecimal() else otherwise
+
+    return Timing(
+        advert_ms=seconds_as_ms(instance.get("advert_int"), 1000),
+        priority=number(instance.get("priority"), 100),
+        check_interval_ms=seconds_as_ms(script.get("interval"), 1000),
+        check_timeout_ms=min(view.timers.check_timeout_ms, seconds_as_ms(script.get("timeout"), math.inf)),
+        check_fall=number(script.get("fall"), 1),
+    )
+
+
+def interface_of(view: View) -> str:
+    return view.machine.interface or view.measured.interface
+
+
+def _host_address(vip: Interface) -> str:
+    """As /32 or /128, so that nothing takes it for the node's own."""
     return f"{vip.ip}/{vip.max_prefixlen}"
 
 
+def _instances(view: View) -> list[dict[str, object]]:
+    """One per VIP: VRRP speaks of one IP version at a time."""
+    vips, unicast = view.cluster.endpoint.vips, view.cluster.endpoint.cast is Cast.UNICAST
+    others = [one for one in view.cluster.balancers if one.name != view.machine.name]
+    return [
+        {
+            "name": INSTANCE if vip == vips[0] else f"{INSTANCE}-ipv{vip.version}",
+            "lines": lines(settings(view, vip)["vrrp_instance"]),
+            "peers": [one.address_of(vip.version) for one in others] if unicast else [],
+            "vip": _host_address(vip),
+        }
+        for vip in vips
+    ]
+
+
 def design(view: View) -> ComponentDesign:
-    interface = view.machine.interface or view.measured.interface
+    interface = interface_of(view)
+    chosen = settings(view)
     config = render(
         CONFIG,
-        machine=view.machine.name,
-        startup_delay_s=STARTUP_DELAY_S,
+        global_defs=lines(chosen["global_defs"]),
+        vrrp_script=lines(chosen["vrrp_script"]),
         down_file=haproxy.DOWN_FILE,
-        libexec=LIBEXEC,
-        instance=INSTANCE,
+        instances=_instances(view),
         interface=interface,
-        virtual_router_id=virtual_router_id(view.cluster),
-        priority=priority(view.position),
-        advert_s=ADVERT_MS / 1000,
-        address=view.machine.address,
-        peers=list(view.peers.values()),
-        vip=vip_address(view),
     )
+    check = render(CHECK, timeout_s=view.timers.check_timeout_ms / 1000, port=haproxy.HEALTH_PORT)
     drop_in = render(
         DROP_IN,
         run=RUN,
         down_file=haproxy.DOWN_FILE,
-        vip=vip_address(view),
+        vips=[_host_address(vip) for vip in view.cluster.endpoint.vips],
         interface=interface,
     )
     return ComponentDesign(
@@ -168,7 +259,7 @@ def design(view: View) -> ComponentDesign:
             # First, because the check of keepalived.conf looks for the scripts under their final paths.
             FileSet(
                 (
-                    File(f"{LIBEXEC}/check-balancer", CHECK, mode=0o755),
+                    File(CHECK_FILE, check, mode=0o755),
                     File(DROP_IN_FILE, drop_in),
                 )
             ),
@@ -182,7 +273,19 @@ def design(view: View) -> ComponentDesign:
         start=Load(f"{ENABLE}\nsystemctl restart keepalived", "start keepalived"),
         restart=Load(f"{ENABLE}\nsystemctl restart keepalived", "restart keepalived (a VIP held here moves)"),
         restart_for=(DROP_IN_FILE,),
+        dialect=_dialect(view),
     )
+
+
+def _dialect(view: View) -> str:
+    """What two keepalived must share to hear each other: a change of it makes old and new deaf, and both MASTER."""
+    chosen = settings(view)
+    version = chosen["global_defs"].get("vrrp_version", Setting("2")).arguments
+    instances = [settings(view, vip)["vrrp_instance"] for vip in view.cluster.endpoint.vips]
+    routers = [one["virtual_router_id"].arguments for one in instances if "virtual_router_id" in one]
+    secrets = [one[key].arguments for one in instances for key in ("auth_type", "auth_pass") if key in one]
+    vips = [_host_address(vip) for vip in view.cluster.endpoint.vips]
+    return " ".join([version, view.cluster.endpoint.cast, *routers, *secrets, *vips])
 
 
 # Asked of the daemon itself: it writes what it knows when told to by a signal (keepalived(8), --signum). A notify

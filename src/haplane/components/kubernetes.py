@@ -9,15 +9,18 @@ from collections.abc import Mapping
 
 import yaml
 
-from haplane.components.base import ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components import etcd
+from haplane.components.base import STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.components.haproxy import APISERVER_PORT
-from haplane.model.cluster import Value
+from haplane.model.cluster import Cluster, EtcdTopology, Value
 
 CONFIG_FOLDER = "/etc/haplane"
 INIT_FILE = f"{CONFIG_FOLDER}/kubeadm-init.yaml"
 BINARIES = ("kubeadm", "kubelet", "kubectl", "etcdctl")
 
-UNIT = """\
+PARKED = f"{STATE}/parked"
+
+UNIT = f"""\
 # Written by haplane.
 [Unit]
 Description=kubelet: The Kubernetes Node Agent
@@ -28,6 +31,8 @@ StartLimitIntervalSec=0
 # Before kubeadm has written it there is nothing to run.
 ConditionPathExists=/var/lib/kubelet/config.yaml
 [Service]
+# Static pods that were taken away for a moment when the machine lost its power.
+ExecStartPre=-/bin/sh -c 'cp -n {PARKED}/*.yaml /etc/kubernetes/manifests/ 2>/dev/null'
 ExecStart=/usr/local/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
 --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS
 EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
@@ -80,8 +85,6 @@ def init_file(view: View) -> str:
         # Their images come with the workers' part of a cluster.
         "skipPhases": ["addon/coredns", "addon/kube-proxy"],
     }
-    names = [str(cluster.endpoint.vip.ip), *([cluster.endpoint.host] if cluster.endpoint.host else [])]
-    names += [text for machine in cluster.control_plane for text in (machine.name, str(machine.address))]
     configuration: dict[str, Value] = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -93,11 +96,13 @@ def init_file(view: View) -> str:
             "serviceSubnet": ",".join(str(network) for network in cluster.kubernetes.services),
         },
         "apiServer": {
-            "certSANs": list(dict.fromkeys(names)),
+            "certSANs": certificate_names(cluster),
             # goaway-chance: after a restart, clients find their way back to all apiservers.
             "extraArgs": [{"name": "goaway-chance", "value": "0.001"}],
         },
     }
+    if etcd_part := _etcd(view):
+        configuration["etcd"] = etcd_part
     kubelet: dict[str, Value] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -129,6 +134,36 @@ def join_file(view: View, *, token: str, authority_hash: str, certificate_key: s
     return yaml.safe_dump(_merged(join, view.cluster.kubeadm.get("JoinConfiguration", {})), sort_keys=False)
 
 
+def certificate_names(cluster: Cluster) -> list[Value]:
+    """Every name and address by which an apiserver of this cluster is reached."""
+    endpoint = cluster.endpoint
+    names = [str(vip.ip) for vip in endpoint.vips]
+    names += [str(name) for name in (endpoint.host, endpoint.outside) if name]
+    names += [text for one in cluster.control_plane for text in (one.name, *map(str, one.addresses))]
+    return [*dict.fromkeys(names)]
+
+
+def _etcd(view: View) -> dict[str, Value]:
+    """Where etcd is, and its timers where they are not its own defaults."""
+    if view.cluster.etcd.topology is EtcdTopology.EXTERNAL:
+        return {
+            "external": {
+                "endpoints": [*etcd.client_urls(view.cluster)],
+                "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
+                "certFile": "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+                "keyFile": "/etc/kubernetes/pki/apiserver-etcd-client.key",
+            }
+        }
+    heartbeat, election = etcd.heartbeat_ms(view), etcd.election_ms(view)
+    if (heartbeat, election) == (etcd.DEFAULT_HEARTBEAT_MS, etcd.DEFAULT_ELECTION_MS):
+        return {}
+    arguments: list[Value] = [
+        {"name": "heartbeat-interval", "value": str(heartbeat)},
+        {"name": "election-timeout", "value": str(election)},
+    ]
+    return {"local": {"extraArgs": arguments}}
+
+
 def control_plane_endpoint(view: View) -> str:
     endpoint = view.cluster.endpoint
     return f"{endpoint.host}:{endpoint.port}" if endpoint.host else join_host_port(endpoint.vip.ip, endpoint.port)
@@ -143,7 +178,7 @@ def _registration(view: View) -> Value:
         "name": view.machine.name,
         "criSocket": "unix:///run/containerd/containerd.sock",
         # Pinned, so that the VIP is never taken for the node's address.
-        "kubeletExtraArgs": [{"name": "node-ip", "value": str(view.machine.address)}],
+        "kubeletExtraArgs": [{"name": "node-ip", "value": ",".join(map(str, view.machine.addresses))}],
     }
 
 

@@ -1,27 +1,50 @@
-"""The outage that a design allows, per fault, link by link. Pure."""
+"""The outage that a design allows, per fault, link by link. Pure.
+
+typical: what the median of many runs should be near; worst: what no run may exceed while nothing else is broken;
+infinite: nothing of ours ends it, or it is not known what does. What a link takes is counted for a client that asks
+again and again and counts only answers.
+
+Sources: RFC 9568 section 6.1; keepalived.conf(5); HAProxy's configuration manual, section 5.2 and `timeout check`, and
+its src/check.c (the next check starts an interval after the last one has ended); etcd's raft (the election timeout is
+drawn anew from one to two times the configured one).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from haplane.components import haproxy, keepalived
-from haplane.model.cluster import Cluster
+from haplane.components import etcd, haproxy, keepalived
+from haplane.components.settings import milliseconds
+from haplane.design.design import Design
+from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
 
 
 @dataclass(frozen=True)
 class Link:
-    """One step between the fault and the next answer (detect, decide, take over, announce, reconnect)."""
+    """One step between the fault and the next answer.
+
+    because: the sentence with the numbers; formula: the same with the names of the settings; setting: the key of
+    cluster.yaml that changes it most, empty if none does.
+    """
 
     name: str
     typical_s: float
     worst_s: float
     because: str
+    formula: str = ""
+    setting: str = ""
 
 
 @dataclass(frozen=True)
 class Budget:
+    """fault: a stable id. affects: what stands still for so long."""
+
     fault: str
     links: tuple[Link, ...]
+    sentence: str = ""
+    affects: str = ""
 
     @property
     def typical_s(self) -> float:
@@ -32,47 +55,389 @@ class Budget:
         return sum(link.worst_s for link in self.links)
 
 
-# What the timers do not say: the system calls between VRRP's decision and the announcement on the wire, and a TLS
-# handshake on a LAN. Assumed, and generous; the drill's own measurement stands beside the sum.
-TAKE_OVER_S = (0.005, 0.020)
-HANDSHAKE_S = (0.010, 0.050)
+# What the timers do not say, (typical, worst). Assumed, and generous; a drill's own measurement stands beside the sum.
+TAKE_OVER_S = (0.003, 0.010)  # VRRP's decision to the address on the interface
+ANNOUNCE_S = (0.002, 0.010)  # the address on the interface to a switch that knows it
+HANDSHAKE_S = (0.010, 0.050)  # TCP and TLS on a LAN
+EXIT_NOTICED_S = (0.040, 0.100)  # a dead daemon to the end of its unit's ExecStopPost, which starts a shell
+VOTE_S = (0.010, 0.050)  # etcd: pre-vote, vote and the new leader's first entry, each a round trip and a write
+
+# kube-apiserver's client of etcd: asks after so long without an answer, gives up after so much more.
+ETCD_CLIENT_S = 30 + 10
+
+# Of clients, where nobody says otherwise.
+REQUEST_INTERVAL_S = 0.02
+
+AVOID = "avoid the dead apiserver"
+LEAVE = "leave the hung apiserver"
+OTHER_MEMBER = "ask another member"
+# Links that hold up what goes to one apiserver or member, while the others answer.
+ONE_APISERVER = frozenset({AVOID, LEAVE, OTHER_MEMBER})
+ADVERT = "keepalived.vrrp_instance.advert_int"
+CONNECT = "haproxy.defaults.timeout connect"
+ELECTION = "etcd.election"
+SKEW = "(256 - priority) / 256 * advert_int"
+
+NEW = "new connections"
+NOTHING = "nothing a client sees"
+WRITES = "writes, and reads that must be current"
 
 
-def power_off_vip_holder(cluster: Cluster, holder: str, *, request_interval_s: float) -> Budget:
-    """The longest time without an answer for new connections when the machine that holds the VIP loses its power.
+def budgets(design: Design, *, request_interval_s: float = REQUEST_INTERVAL_S) -> tuple[Budget, ...]:
+    """One for each fault that this design can have, for the worst machine to have it.
 
-    request_interval_s: how often a client asks; the outage cannot be seen finer. Formulas: RFC 9568 section 6.1
-    (Active_Down_Interval = 3 * advert + skew, counted from the last advert), HAProxy's `timeout connect` with
-    `option redispatch 1`.
+    request_interval_s: how often a client asks; an outage cannot be seen finer.
     """
-    backups = [
-        keepalived.priority(position)
-        for position, machine in enumerate(cluster.control_plane)
-        if machine.name != holder
-    ]
-    advert_s = keepalived.ADVERT_MS / 1000
-    skew_s = keepalived.skew_ms(max(backups, default=keepalived.TOP_PRIORITY)) / 1000
-    down_s = 3 * advert_s + skew_s
-    connect_s = haproxy.CONNECT_TIMEOUT_MS / 1000
-    links = (
-        Link(
-            "detect",
-            down_s - advert_s / 2,
-            down_s,
-            f"3 adverts of {advert_s:g} s and {skew_s * 1000:.1f} ms of skew after the last one",
-        ),
-        Link("take over", *TAKE_OVER_S, "the best backup adds the VIP and announces it by gratuitous ARP"),
-        Link(
-            "reconnect",
-            request_interval_s / 2 + HANDSHAKE_S[0],
-            request_interval_s + HANDSHAKE_S[1],
-            f"the next request is due within {request_interval_s * 1000:.0f} ms and makes a TLS handshake",
-        ),
-        Link(
-            "avoid the dead apiserver",
-            0.0,
-            connect_s,
-            f"a connection to it is given up after timeout connect {connect_s * 1000:.0f} ms and tried on another",
-        ),
+    return (
+        *_endpoint_budgets(design, request_interval_s),
+        *_apiserver_budgets(design, request_interval_s),
+        *_etcd_budgets(design, request_interval_s),
+        *_node_budgets(design.cluster),
     )
-    return Budget(fault=f"power-off of {holder}, which holds the VIP", links=links)
+
+
+def power_off_vip_holder(design: Design, holder: str, *, request_interval_s: float) -> Budget:
+    """The longest time without an answer for new connections when the machine that holds the VIP loses its power."""
+    if design.cluster.endpoint.by is EndpointOwner.EXTERNAL:
+        links: tuple[Link, ...] = (_outside(),)
+    else:
+        rivals = _rivals(_vrrp(design), holder)
+        links = (*endpoint_moves(*rivals, request_interval_s), *_avoid_apiserver_of(design, holder))
+    return Budget("power-off-vip-holder", links, f"power-off of {holder}, which holds the VIP", NEW)
+
+
+# -- the VIP
+
+
+def endpoint_moves(advert_ms: float, priority: int | None, request_interval_s: float) -> tuple[Link, ...]:
+    """The holder has fallen silent. priority: the best backup's; None if there is none."""
+    if priority is None:
+        return (_nobody_takes_over(),)
+    advert_s, skew_s = advert_ms / 1000, keepalived.skew_ms(priority, advert_ms) / 1000
+    down_s = 3 * advert_s + skew_s
+    because = f"3 adverts of {advert_s:g} s and {skew_s * 1000:.1f} ms of skew after the last one"
+    # The holder dies at any moment between two adverts.
+    detect = Link("detect", down_s - advert_s / 2, down_s, because, f"3 * advert_int + {SKEW}", ADVERT)
+    return (detect, *_arrive(request_interval_s))
+
+
+def holder_resigns(advert_ms: float, priority: int | None, request_interval_s: float) -> tuple[Link, ...]:
+    """The holder says that it stops: an advert of priority 0 (RFC 9568 section 6.4.2)."""
+    if priority is None:
+        return (_nobody_takes_over(),)
+    skew_s = keepalived.skew_ms(priority, advert_ms) / 1000
+    because = f"the holder says goodbye (an advert of priority 0); the best backup waits {skew_s * 1000:.1f} ms of skew"
+    return (Link("hand over", skew_s, skew_s, because, SKEW, ADVERT), *_arrive(request_interval_s))
+
+
+def balancer_hangs(interval_ms: float, timeout_ms: float, fall: int) -> Link:
+    """keepalived asks HAProxy's health page every interval; a question that still runs makes it skip the next."""
+    apart_ms = interval_ms if timeout_ms < interval_ms else interval_ms + timeout_ms
+    last_s = ((fall - 1) * apart_ms + timeout_ms) / 1000
+    return Link(
+        "detect",
+        last_s + interval_ms / 2000,
+        last_s + interval_ms / 1000,
+        f"{fall} questions, every {interval_ms:g} ms, without an answer; the last has {timeout_ms:g} ms for it",
+        "fall * interval + timeout",
+        "keepalived.vrrp_script.interval",
+    )
+
+
+def _arrive(request_interval_s: float) -> tuple[Link, ...]:
+    return (
+        Link("take over", *TAKE_OVER_S, "the best backup adds the VIP to its interface"),
+        Link("announce", *ANNOUNCE_S, "gratuitous ARP tells the network where the VIP is now"),
+        _reconnect(request_interval_s),
+    )
+
+
+def _reconnect(request_interval_s: float) -> Link:
+    return Link(
+        "reconnect",
+        request_interval_s / 2 + HANDSHAKE_S[0],
+        request_interval_s + HANDSHAKE_S[1],
+        f"the next request is due within {request_interval_s * 1000:.0f} ms and makes a TLS handshake (a connection "
+        "begun before sends its first packet again only after 1 s)",
+        "request interval + handshake",
+    )
+
+
+def _nobody_takes_over() -> Link:
+    because = "no other machine can hold the VIP: it is back when this one is"
+    return Link("detect", math.inf, math.inf, because, setting="machines")
+
+
+def _outside() -> Link:
+    because = "a load balancer of yours has the address: no VRRP of ours moves it, and its timers are not known here"
+    return Link("your load balancer", math.inf, math.inf, because, setting="endpoint.by")
+
+
+def _vrrp(design: Design) -> dict[str, keepalived.Timing]:
+    return {one.name: keepalived.timing(design.view(one.name)) for one in design.cluster.balancers}
+
+
+def _rivals(vrrp: Mapping[str, keepalived.Timing], holder: str) -> tuple[float, int | None]:
+    """The holder's advert interval in ms, which backups learn from it, and the best backup's priority."""
+    others = (one.priority for name, one in vrrp.items() if name != holder)
+    return vrrp[holder].advert_ms, max(others, default=None)
+
+
+def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
+    cluster = design.cluster
+    if cluster.endpoint.by is EndpointOwner.EXTERNAL:
+        for fault, sentence in (
+            ("power-off-balancer", "power-off of a machine that runs HAProxy"),
+            ("haproxy-death", "HAProxy dies"),
+            ("haproxy-hang", "HAProxy hangs"),
+        ):
+            yield Budget(fault, (_outside(),), sentence, NEW)
+        return
+    vrrp = _vrrp(design)
+    rivals = {name: _rivals(vrrp, name) for name in vrrp}
+    # Any machine may hold the VIP (nopreempt): the worst is the one whose silence lasts longest.
+    holder = max(rivals, key=lambda name: sum(link.worst_s for link in endpoint_moves(*rivals[name], interval_s)))
+    silent = endpoint_moves(*rivals[holder], interval_s)
+    resigned = holder_resigns(*rivals[holder], interval_s)
+    yield power_off_vip_holder(design, holder, request_interval_s=interval_s)
+    yield Budget(
+        "cut-vip-holder",
+        (*silent, *_avoid_apiserver_of(design, holder)),
+        f"the network of {holder}, which holds the VIP, is cut; once healed, two hold it for an advert at most",
+        NEW,
+    )
+    if cluster.balancer is BalancerRole.BALANCER and len(cluster.balancers) > 1:
+        idle = Link("none", 0.0, 0.0, "no connection goes through a balancer without the VIP")
+        yield Budget("power-off-idle-balancer", (idle,), "power-off of a balancer without the VIP", NOTHING)
+    yield Budget("move-vip", resigned, f"the VIP is moved away from {holder} on purpose", NEW)
+    yield Budget("keepalived-death", silent, f"keepalived dies on {holder}; its unit removes the VIP there", NEW)
+    yield Budget("keepalived-hang", (_two_holders(*rivals[holder]),), f"keepalived hangs on {holder}", NEW)
+    because = "systemd runs the unit's ExecStopPost, which writes the file that keepalived follows (track_file)"
+    yield Budget(
+        "haproxy-death", (Link("detect", *EXIT_NOTICED_S, because), *resigned), f"HAProxy dies on {holder}", NEW
+    )
+    check = vrrp[holder]
+    hang = balancer_hangs(check.check_interval_ms, check.check_timeout_ms, check.check_fall)
+    yield Budget("haproxy-hang", (hang, *resigned), f"HAProxy hangs on {holder}", NEW)
+
+
+def _two_holders(advert_ms: float, priority: int | None) -> Link:
+    """The kernel goes on answering for the address that a stopped keepalived has added."""
+    if priority is None:
+        return Link("none", 0.0, 0.0, "the VIP stays on the only machine that can hold it, which goes on answering")
+    seconds = (3 * advert_ms + keepalived.skew_ms(priority, advert_ms)) / 1000
+    because = (
+        f"a BACKUP takes the VIP after {seconds:.3f} s, but the holder keeps it too: each client reaches the one that "
+        "answered ARP last. Both run HAProxy, so most requests are answered, and connections break whenever ARP "
+        "changes. Nothing of ours ends it: restart keepalived there"
+    )
+    return Link("two holders", 0.0, math.inf, because)
+
+
+# -- apiservers behind HAProxy
+
+
+def _avoid(design: Design) -> Link:
+    """A connection goes to an apiserver whose machine does not answer any more."""
+    count = len(design.cluster.control_plane)
+    return _worst(_give_up(one, count) for one in _balancers(design)) if count > 1 else _no_other_apiserver()
+
+
+def _avoid_apiserver_of(design: Design, machine: str) -> tuple[Link, ...]:
+    """Nothing to avoid where no apiserver was."""
+    return (_avoid(design),) if Role.CONTROL_PLANE in design.cluster.machines[machine].roles else ()
+
+
+def _give_up(balancer: haproxy.Timing, apiservers: int) -> Link:
+    connect_s, retries = balancer.connect_ms / 1000, balancer.retries
+    if balancer.redispatch and retries:
+        because = f"a connection to it is given up after timeout connect {connect_s * 1000:.0f} ms and tried on another"
+        cost_s, formula = connect_s, "timeout connect"
+    else:
+        # Between two tries of the same server HAProxy waits min(timeout connect, 1 s).
+        cost_s = (retries + 1) * connect_s + retries * min(connect_s, 1.0)
+        because = (
+            f"a connection to it is tried {retries + 1} times, all on the same apiserver, without option redispatch"
+        )
+        formula = "(retries + 1) * timeout connect + retries * min(timeout connect, 1 s)"
+    because += f"; one in {apiservers} connections goes there"
+    return Link(AVOID, cost_s / apiservers, cost_s, because, formula, CONNECT)
+
+
+def _refused(balancer: haproxy.Timing) -> Link:
+    wait_s = min(balancer.connect_ms / 1000, 1.0)
+    because = (
+        f"its kernel refuses at once; HAProxy takes it out and may wait {wait_s * 1000:.0f} ms before the next one"
+    )
+    return Link(AVOID, 0.0, wait_s, because, "min(timeout connect, 1 s)", CONNECT)
+
+
+def _leave_hung(design: Design, why: str) -> Link:
+    """An apiserver takes connections and does not answer: until its checks have failed and its sessions are ended."""
+    alone = len(design.cluster.control_plane) < 2
+    return _no_other_apiserver() if alone else _worst(_end_sessions(one, why) for one in _balancers(design))
+
+
+def _end_sessions(balancer: haproxy.Timing, why: str) -> Link:
+    fall, one_ms = balancer.fall, min(balancer.connect_ms, balancer.interval_ms) + balancer.check_timeout_ms
+    worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms
+    because = (
+        f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
+        f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
+        f"{balancer.fast_interval_ms:g} ms apart"
+    )
+    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter"
+    return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
+
+
+def _no_other_apiserver() -> Link:
+    because = "there is no other apiserver: until this one answers again"
+    return Link(AVOID, math.inf, math.inf, because, setting="machines")
+
+
+def _balancers(design: Design) -> Iterator[haproxy.Timing]:
+    return (haproxy.timing(design.view(one.name)) for one in design.cluster.balancers)
+
+
+def _worst(links: Iterable[Link]) -> Link:
+    """Machines may differ by what the file overrides."""
+    return max(links, key=lambda link: link.worst_s)
+
+
+def _apiserver_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
+    count, again = len(design.cluster.control_plane), _reconnect(interval_s)
+    one_in = f"one in {count} new connections"
+    if design.cluster.balancer is BalancerRole.BALANCER or count > 1:
+        sentence = "power-off of a control-plane node that does not hold the VIP (writes: see etcd-leader-death)"
+        yield Budget("power-off-control-plane-node", (_avoid(design), again), sentence, one_in)
+    dead = _worst(map(_refused, _balancers(design))) if count > 1 else _no_other_apiserver()
+    yield Budget("apiserver-death", (dead, again), "an apiserver dies", one_in)
+    hung = _leave_hung(design, "it takes connections and does not answer")
+    yield Budget("apiserver-hang", (hung, again), "an apiserver hangs", one_in)
+
+
+# -- etcd
+
+
+def leader_is_lost(election_ms: float, members: int, request_interval_s: float) -> tuple[Link, ...]:
+    """Until writes go on. The first follower to lose patience is elected; each draws its own from [1, 2) elections."""
+    if members < 3:
+        return (_no_quorum(members),)
+    election_s = election_ms / 1000
+    # The median of the smallest of so many draws from [1, 2).
+    median = 2 - 0.5 ** (1 / (members - 1))
+    because = (
+        f"the first of {members - 1} followers to lose patience, each after 1 to 2 times {election_s:g} s, campaigns; "
+        "two within one round trip split the vote, which is rare, and it takes that long again"
+    )
+    return (
+        Link("detect", median * election_s, 2 * election_s, because, "(1 to 2) * election timeout", ELECTION),
+        Link("elect", *VOTE_S, "pre-vote, vote, and the first entry of the new leader"),
+        _reconnect(request_interval_s),
+    )
+
+
+def _no_quorum(members: int) -> Link:
+    because = (
+        f"{members // 2 + 1} of {members} members must answer. Reads from the apiservers' caches go on, and so do pods "
+        "that run; it ends when enough members are back, or with a restore"
+    )
+    return Link("no quorum", math.inf, math.inf, because, setting="etcd.topology")
+
+
+def _etcd_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
+    cluster, members = design.cluster, len(design.cluster.etcd_members)
+    election_ms = max(etcd.election_ms(design.view(one.name)) for one in cluster.etcd_members)
+    lost = leader_is_lost(election_ms, members, interval_s)
+    stacked = cluster.etcd.topology is EtcdTopology.STACKED
+    for how, what in (("death", "dies"), ("hang", "hangs")):
+        if members < 3:
+            yield Budget(f"etcd-leader-{how}", lost, f"the leader of etcd {what}", WRITES)
+            continue
+        if stacked:
+            client = _leave_hung(design, "the apiserver beside it cannot answer without it")
+            affects = f"one in {members} new connections"
+        else:
+            client = _other_member(how)
+            affects = f"one in {members} requests of each apiserver to etcd" if how == "hang" else NOTHING
+        again = _reconnect(interval_s)
+        yield Budget(f"etcd-follower-{how}", (client, again), f"a member of etcd, not its leader, {what}", affects)
+        yield Budget(f"etcd-leader-{how}", (*lost, _beyond(client, lost)), f"the leader of etcd {what}", WRITES)
+    sentence = f"{(members + 1) // 2} of {members} etcd members are lost at once"
+    yield Budget("etcd-quorum-loss", (_no_quorum(members),), sentence, WRITES)
+
+
+def _other_member(how: str) -> Link:
+    """Apiservers know every member of an external etcd."""
+    if how == "death":
+        because = "its machine refuses, and the apiservers' client goes on with another member"
+        return Link(OTHER_MEMBER, 0.0, HANDSHAKE_S[1], because)
+    because = (
+        f"the apiservers' client asks again after 30 s without an answer and gives up {ETCD_CLIENT_S - 30} s later; "
+        "requests to other members are answered meanwhile"
+    )
+    return Link(OTHER_MEMBER, 0.0, ETCD_CLIENT_S, because, "keepalive time + keepalive timeout")
+
+
+def _beyond(link: Link, meanwhile: tuple[Link, ...]) -> Link:
+    """What waits at the same time counts only as far as it takes longer."""
+    typical_s = max(0.0, link.typical_s - sum(one.typical_s for one in meanwhile))
+    worst_s = max(0.0, link.worst_s - sum(one.worst_s for one in meanwhile))
+    because = f"{link.worst_s:.2f} s at worst, of which only what is longer than the election counts: {link.because}"
+    return replace(link, typical_s=typical_s, worst_s=worst_s, because=because)
+
+
+# -- kubelets and controllers
+
+
+def _node_budgets(cluster: Cluster) -> Iterator[Budget]:
+    grace_s = _flag_s(cluster, "controllerManager", "node-monitor-grace-period", 50)
+    because = (
+        "static pods run on without it, and HAProxy and keepalived are not its own; the node is NotReady "
+        f"{grace_s:g} s after its last lease, and what runs there is not restarted when it fails"
+    )
+    setting = _flag_key("controllerManager", "node-monitor-grace-period")
+    for how, what in (("death", "dies"), ("hang", "hangs")):
+        links = (Link("none", 0.0, 0.0, because, "node-monitor-grace-period", setting),)
+        yield Budget(f"kubelet-{how}", links, f"the kubelet of a control-plane node {what}", NOTHING)
+    for component, program, affects in (
+        ("controllerManager", "controller-manager", "controllers (no request fails): nodes, endpoints, rollouts"),
+        ("scheduler", "scheduler", "new pods (no request fails)"),
+    ):
+        links = (_lease(cluster, component),)
+        yield Budget(f"{program}-death", links, f"the active kube-{program} dies", affects)
+
+
+# client-go's leader election waits retry * (1 to 1 + JITTER) between two looks at the lease.
+JITTER = 1.2
+
+
+def _lease(cluster: Cluster, component: str) -> Link:
+    """Another waits until it has seen the lease unchanged for its whole duration; it looks every retry period."""
+    if len(cluster.control_plane) < 2:
+        return Link("detect", math.inf, math.inf, "there is no other: until this one runs again", setting="machines")
+    duration_s = _flag_s(cluster, component, "leader-elect-lease-duration", 15)
+    retry_s = _flag_s(cluster, component, "leader-elect-retry-period", 2)
+    look_s = retry_s * (1 + JITTER)
+    because = (
+        f"a lease of {duration_s:g} s runs from when another saw it renewed, and it looks every {retry_s:g} to "
+        f"{look_s:g} s; one that is started again waits as well, for it has a new identity"
+    )
+    setting = _flag_key(component, "leader-elect-lease-duration")
+    formula = f"lease-duration + 2 * {1 + JITTER:g} * retry-period"
+    return Link("detect", duration_s + retry_s, duration_s + 2 * look_s, because, formula, setting)
+
+
+def _flag_key(component: str, flag: str) -> str:
+    return f"kubeadm.ClusterConfiguration.{component}.extraArgs.{flag}"
+
+
+def _flag_s(cluster: Cluster, component: str, flag: str, otherwise: float) -> float:
+    """A duration among kubeadm's extraArgs (a list of name and value); what cannot be read counts as the default."""
+    section = cluster.kubeadm.get("ClusterConfiguration", {}).get(component)
+    arguments = section.get("extraArgs") if isinstance(section, dict) else None
+    for one in arguments if isinstance(arguments, list) else ():
+        if isinstance(one, dict) and one.get("name") == flag:
+            found = milliseconds(str(one.get("value")), unit_ms=1000)
+            otherwise = otherwise if found is None else found / 1000
+    return otherwise

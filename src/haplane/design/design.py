@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
-from haplane.components import keepalived
-from haplane.components.base import ComponentDesign, Measured, View
-from haplane.components.registry import CONTROL_PLANE
+from haplane.components.base import CALM, ComponentDesign, Measured, Timers, View
+from haplane.components.registry import components_of
 from haplane.model.bundle import BundleManifest
 from haplane.model.cluster import Cluster
 
 
 @dataclass(frozen=True)
 class Design:
-    """measured: by machine name; what is missing is taken as the default. authority: see View."""
+    """measured: by machine name; what is missing is taken as the default. authority, timers: see View."""
 
     cluster: Cluster
     bundle: BundleManifest | None = None
     authority: str | None = None
     measured: Mapping[str, Measured] = field(default_factory=dict)
+    timers: Timers = CALM
+    # Made when asked for: most commands look at few of a thousand machines.
+    _made: dict[str, Mapping[str, ComponentDesign]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def view(self, machine: str) -> View:
         return View(
@@ -29,19 +30,18 @@ class Design:
             measured=self.measured.get(machine, Measured()),
             authority=self.authority,
             bundle=self.bundle,
+            timers=self.timers,
         )
 
-    @cached_property
-    def components(self) -> Mapping[str, Mapping[str, ComponentDesign]]:
-        """machine name -> component name -> what it means there."""
-        return {
-            machine.name: {one.name: one for one in (make(self.view(machine.name)) for make in CONTROL_PLANE)}
-            for machine in self.cluster.control_plane
-        }
+    def components(self, machine: str) -> Mapping[str, ComponentDesign]:
+        """component name -> what it means there, in the order in which they are brought up."""
+        if machine not in self._made:
+            self._made[machine] = components_of(self.view(machine))
+        return self._made[machine]
 
     def packages(self, machine: str) -> tuple[str, ...]:
         """Every operating system package the machine needs, sorted."""
-        return tuple(sorted({package for one in self.components[machine].values() for package in one.packages}))
+        return tuple(sorted({package for one in self.components(machine).values() for package in one.packages}))
 
     def with_authority(self, authority: str | None) -> Design:
         return replace(self, authority=authority)
@@ -53,10 +53,8 @@ def identity(cluster: Cluster) -> str:
     parts = {
         "name": cluster.name,
         "version": kubernetes.version,
-        "endpoint": f"{endpoint.host or endpoint.vip.ip}:{endpoint.port}",
-        # Old and new keepalived would be deaf to each other, and both hold the VIP, while one machine after the other
-        # is changed.
-        "router": keepalived.virtual_router_id(cluster),
+        "endpoint": f"{endpoint.name}:{endpoint.port}",
+        "vips": ",".join(str(vip.ip) for vip in endpoint.vips),
         "pods": ",".join(map(str, kubernetes.pods)),
         "services": ",".join(map(str, kubernetes.services)),
     }

@@ -10,13 +10,13 @@ client that got no answer in time was not served, whatever the server did.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from haplane.probes.gaps import Gap, gaps
 from haplane.probes.history import HEAL, POWER_ON, WHOLE, Header, History, Mark, Reconnect, Request, RequestOutcome
 
 # A lost SYN is sent again after 1 s (RFC 6298 2.1); a healthy answer takes milliseconds.
@@ -53,16 +53,6 @@ def overall(verdicts: Iterable[Verdict]) -> Outcome:
     if Outcome.VIOLATED in outcomes:
         return Outcome.VIOLATED
     return Outcome.HELD if outcomes == {Outcome.HELD} else Outcome.UNKNOWN
-
-
-@dataclass(frozen=True)
-class Gap:
-    start: float
-    end: float
-
-    @property
-    def length_s(self) -> float:
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -103,14 +93,6 @@ class Outage:
     @property
     def not_served(self) -> int:
         return self.failed + self.indeterminate
-
-
-def gaps(history: History, probe: str = "new") -> tuple[Gap, ...]:
-    """All of them, in order; together they are the window."""
-    start, stop = history.window
-    done = sorted(request.end for request in history.requests(probe) if request.ok)
-    points = [start, *(end for end in done if start <= end <= stop), stop]
-    return tuple(Gap(earlier, later) for earlier, later in itertools.pairwise(points))
 
 
 def measure(history: History, probe: str = "new") -> Outage:

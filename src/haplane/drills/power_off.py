@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haplane.design.budget import Budget, power_off_vip_holder
+from haplane.design.design import Design
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.history_file import HistoryFile
-from haplane.drills.prober import Prober
 from haplane.model.cluster import Cluster, Machine, Power, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
@@ -22,6 +22,7 @@ from haplane.observe import status as observe
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.lock import locked
 from haplane.probes.history import History, Mark, Relation, relate, to_line
+from haplane.probes.running import Prober
 from haplane.transport import power
 from haplane.transport.ssh import Fleet, Remote
 
@@ -86,7 +87,7 @@ def budget_from(history: History, cluster: Cluster) -> Budget:
     """The budget of the machine that the history says lost its power."""
     fault = history.fault
     holder = fault.machine if fault else cluster.control_plane[0].name
-    return power_off_vip_holder(cluster, holder, request_interval_s=1 / RATE)
+    return power_off_vip_holder(Design(cluster), holder, request_interval_s=1 / RATE)
 
 
 async def run(

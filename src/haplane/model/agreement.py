@@ -1,4 +1,6 @@
-"""How the values of a cluster.yaml must agree with each other.
+"""How the values of a cluster.yaml must agree with each other to mean anything at all.
+
+What has a meaning but would lose availability is a hazard, see `design`.
 
 The checks look at the values as they were read, so that one wrong value hides nothing about the others.
 """
@@ -7,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
-from haplane.model.cluster import Address, Cni, Interface, Network, Role, Value
+from haplane.model.cluster import BalancerRole, Cni, EndpointOwner, EtcdTopology, KeyPath, Network, Role, Value
 from haplane.model.errors import Problem
-from haplane.model.reading import Document, KeyPath
-from haplane.model.values import DEFAULT_PODS, DEFAULT_SERVICES, parse_address, parse_network, parse_vip
+from haplane.model.reading import Document
+from haplane.model.values import DEFAULT_PODS, parse_network
 
 T = TypeVar("T")
 
@@ -29,26 +30,17 @@ def disagreements(document: Document) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class _Found:
-    """What can be understood of a file even when other parts of it are wrong. networks: of pods and services."""
+    """What can be understood of a file even when other parts of it are wrong. pods: their networks."""
 
     document: Document
     machines: Mapping[str, Value]
-    addresses: Mapping[str, Address]
-    networks: Mapping[KeyPath, Network]
-    vip: Interface | None
+    pods: Mapping[KeyPath, Network]
 
     @classmethod
     def of(cls, document: Document) -> _Found:
         machines = document.value("machines")
         machines = machines if isinstance(machines, dict) else {}
-        addresses = {name: _understood(parse_address, document.value("machines", name, "address")) for name in machines}
-        return cls(
-            document,
-            machines,
-            {name: address for name, address in addresses.items() if address},
-            {**_networks(document, "pods", DEFAULT_PODS), **_networks(document, "services", DEFAULT_SERVICES)},
-            _understood(parse_vip, document.value("endpoint", "vip")),
-        )
+        return cls(document, machines, _networks(document, "pods", DEFAULT_PODS))
 
     def roles(self, name: str) -> list[Value] | None:
         """None when they cannot be understood."""
@@ -59,6 +51,9 @@ class _Found:
         if not isinstance(roles, list) or not roles or any(role not in list(Role) for role in roles):
             return None
         return roles
+
+    def with_role(self, role: Role) -> list[str]:
+        return [name for name in self.machines if role in (self.roles(name) or ())]
 
     def jump(self, name: str) -> str:
         """The machine of this file over which this one is reached, or nothing."""
@@ -96,66 +91,58 @@ def _a_control_plane_exists(found: _Found) -> Iterator[Problem]:
         yield found.document.at_key(("machines",), "no machine is a control-plane machine", expected=expected)
 
 
-def _addresses_differ(found: _Found) -> Iterator[Problem]:
-    first: dict[Address, str] = {}
-    for name, address in found.addresses.items():
-        if (other := first.setdefault(address, name)) != name:
-            line = found.document.places["machines", other].key_line
-            what = f"{address} is also the address of {other} (line {line})"
-            yield found.document.at_value(("machines", name, "address"), what, expected="one address per machine")
-
-
-def _vip_is_free(found: _Found) -> Iterator[Problem]:
-    for name, address in found.addresses.items():
-        if found.vip and address == found.vip.ip:
-            line = found.document.places["machines", name].key_line
-            what = f"{found.vip} is also the address of {name} (line {line})"
-            expected = "an address that no machine has; it moves between them"
-            yield found.document.at_value(("endpoint", "vip"), what, expected=expected)
-
-
-def _vip_shares_the_machines_network(found: _Found) -> Iterator[Problem]:
-    for name, address in found.addresses.items():
-        if not found.vip or address in found.vip.network or Role.CONTROL_PLANE not in (found.roles(name) or ()):
+def _machines_fit_the_topology(found: _Found) -> Iterator[Problem]:
+    """What is asked for has machines, and no machine has a role that nothing uses."""
+    for role, path, kind, value in (
+        (Role.ETCD, ("etcd", "topology"), EtcdTopology, EtcdTopology.EXTERNAL),
+        (Role.BALANCER, ("balancer", "role"), BalancerRole, BalancerRole.BALANCER),
+    ):
+        given = found.document.value(*path)
+        machines = found.with_role(role)
+        if given == value and not machines and all(found.roles(name) is not None for name in found.machines):
+            what = f"{value} needs machines of its own, and no machine has the role {role}"
+            yield found.document.at_value(path, what, expected=f"at least one machine with the role {role}")
+        # What was written in their place may have meant them.
+        if given == value or (found.document.is_given(*path) and given not in list(kind)):
             continue
-        what = f"the VIP {found.vip} and {name} {address} share no network"
-        expected = f"an address in {found.vip.network}, because VRRP moves the VIP inside one network"
-        yield found.document.at_value(("machines", name, "address"), what, expected=expected)
+        for name in machines:
+            what = f"nothing uses the role {role}"
+            fix = f"write {path[0]}: {{{path[1]}: {value}}}, or leave the role out"
+            index = (found.roles(name) or []).index(role)
+            yield found.document.at_value(("machines", name, "roles", index), what, fix=fix)
 
 
-def _networks_are_apart(found: _Found) -> Iterator[Problem]:
-    expected = "networks that do not overlap"
-    for (one, network), (two, other) in combinations(found.networks.items(), 2):
-        if one[1] != two[1] and network.overlaps(other):
-            at = two if two in found.document.places else one
-            what = f"{one[1]} {network} and {two[1]} {other} overlap"
-            yield found.document.at_value(at, what, expected=expected)
-    for path, network in found.networks.items():
-        if found.vip and network.overlaps(found.vip.network):
-            what = f"{path[1]} {network} and the machines' network {found.vip.network} overlap"
-            yield found.document.at_value(path, what, expected=expected)
-            continue
-        for name, address in found.addresses.items():
-            if address in network:
-                what = f"{path[1]} {network} holds the address of {name}, {address}"
-                yield found.document.at_value(path, what, expected=expected)
+def _an_endpoint_of_others_has_no_vrrp(found: _Found) -> Iterator[Problem]:
+    by = ("endpoint", "by")
+    if found.document.value(*by) != EndpointOwner.EXTERNAL:
+        return
+    sections = [("keepalived",), *(("machines", name, "keepalived") for name in found.machines)]
+    for path in (("endpoint", "virtual_router_id"), ("endpoint", "cast"), *sections):
+        if path in found.document.places:
+            what = f"has no meaning with endpoint.by: {EndpointOwner.EXTERNAL}, where keepalived does not run"
+            yield found.document.at_key(path, what, fix="remove it")
 
 
 def _pods_of_the_bridge_fit(found: _Found) -> Iterator[Problem]:
     """With cni: bridge every control-plane machine gets a part of the pods network (a /24, or a /64) for itself."""
     if found.document.value("kubernetes", "cni") != Cni.BRIDGE:
         return
-    machines = sum(Role.CONTROL_PLANE in (found.roles(name) or ()) for name in found.machines)
-    for path, network in found.networks.items():
+    machines = len(found.with_role(Role.CONTROL_PLANE))
+    for path, network in found.pods.items():
         part = 24 if network.version == 4 else 64
-        if path[1] == "pods" and network.num_addresses < machines << (network.max_prefixlen - part):
+        if network.num_addresses < machines << (network.max_prefixlen - part):
             what = f"{network} has no /{part} for each of {machines} machines"
             at = path if path in found.document.places else ("kubernetes", "cni")
             yield found.document.at_value(at, what, expected=f"a network of {machines} times /{part}, or cni: none")
 
 
 def _owned_keys_are_absent(found: _Found) -> Iterator[Problem]:
-    for path, owner in _OWNED.items():
+    own = {
+        ("machines", name, *path): owner.format(name=name)
+        for name in found.machines
+        for path, owner in _OWNED_OF_KEEPALIVED.items()
+    }
+    for path, owner in {**_OWNED, **own}.items():
         if path in found.document.places:
             fix = f"say it with {owner}" if owner else "remove it"
             yield found.document.at_key(path, "is written by haplane", fix=fix)
@@ -183,20 +170,25 @@ _PASSED_THROUGH: tuple[KeyPath, ...] = (
     ("kubelet",),
 )
 
+# Said once for all parts of the file that depend on it: peers must agree on one, addresses are removed from the other.
+_OWNED_OF_KEEPALIVED: Mapping[KeyPath, str] = {
+    ("keepalived", "vrrp_instance", "virtual_router_id"): "endpoint.virtual_router_id",
+    ("keepalived", "vrrp_instance", "interface"): "machines.{name}.interface",
+}
+
 # Keys of the passed-through sections that haplane writes itself, and the key of cluster.yaml that says them.
 _OWNED: Mapping[KeyPath, str] = {
     (*_CLUSTER_CONFIGURATION, "controlPlaneEndpoint"): "endpoint",
     (*_CLUSTER_CONFIGURATION, "networking"): "kubernetes.pods and kubernetes.services",
     (*_CLUSTER_CONFIGURATION, "kubernetesVersion"): "kubernetes.version",
+    **{path: owner.format(name="NAME") for path, owner in _OWNED_OF_KEEPALIVED.items()},
     **{(*section, key): "" for section in _PASSED_THROUGH for key in ("apiVersion", "kind")},
 }
 
 _CHECKS: tuple[Callable[[_Found], Iterator[Problem]], ...] = (
     _a_control_plane_exists,
-    _addresses_differ,
-    _vip_is_free,
-    _vip_shares_the_machines_network,
-    _networks_are_apart,
+    _machines_fit_the_topology,
+    _an_endpoint_of_others_has_no_vrrp,
     _pods_of_the_bridge_fit,
     _owned_keys_are_absent,
     _jumps_end,

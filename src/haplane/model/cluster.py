@@ -1,4 +1,4 @@
-"""A cluster as the user described it, with every default filled in. Frozen; made by `read_cluster`."""
+"""A cluster as the user described it, with every default of the file filled in. Frozen; made by `read_cluster`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,19 @@ Network = IPv4Network | IPv6Network
 # What a YAML document or a component's own configuration file can hold.
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 
+# Where a value is in a file: keys, and indexes of lists. The top is ().
+KeyPath = tuple[str | int, ...]
+
+# A component's own configuration file as far as the user writes it: section -> keyword -> arguments.
+# true: the keyword alone; false: without it, whatever haplane would write.
+Sections = Mapping[str, Mapping[str, str | int | float | bool]]
+
 
 class Role(StrEnum):
     CONTROL_PLANE = "control-plane"
+    WORKER = "worker"
+    ETCD = "etcd"
+    BALANCER = "balancer"
     CLIENT = "client"
 
 
@@ -26,6 +36,41 @@ class Cni(StrEnum):
 
     NONE = "none"
     BRIDGE = "bridge"
+
+
+class EndpointOwner(StrEnum):
+    """Who moves the endpoint's address between machines. external: a load balancer of yours has it."""
+
+    KEEPALIVED = "keepalived"
+    EXTERNAL = "external"
+
+
+class Cast(StrEnum):
+    """How VRRP adverts reach the other machines: to each by address, or to a group of the network."""
+
+    UNICAST = "unicast"
+    MULTICAST = "multicast"
+
+
+class BalancerRole(StrEnum):
+    """Which machines run the balancer: the control-plane nodes themselves, or machines of its own."""
+
+    CONTROL_PLANE = "control-plane"
+    BALANCER = "balancer"
+
+
+class EtcdTopology(StrEnum):
+    """stacked: a member on each control-plane node. external: members on machines of their own."""
+
+    STACKED = "stacked"
+    EXTERNAL = "external"
+
+
+class Loss(StrEnum):
+    """What a cluster promises to survive the loss of."""
+
+    MACHINE = "machine"
+    ZONE = "zone"
 
 
 @dataclass(frozen=True)
@@ -42,12 +87,25 @@ class Ssh:
 
 @dataclass(frozen=True)
 class Machine:
+    """addresses: one, or an IPv4 and an IPv6 address. keepalived, haproxy: win over the cluster's own."""
+
     name: str
-    address: Address
+    addresses: tuple[Address, ...]
     roles: frozenset[Role]
     ssh: Ssh
     interface: str | None = None
-    line: int = 0
+    zone: str | None = None
+    keepalived: Sections = field(default_factory=dict)
+    haproxy: Sections = field(default_factory=dict)
+
+    @property
+    def address(self) -> Address:
+        """Where it is reached, and what its peers know it by."""
+        return self.addresses[0]
+
+    def address_of(self, version: int) -> Address | None:
+        """Its address of that IP version, if it has one."""
+        return next((address for address in self.addresses if address.version == version), None)
 
 
 @dataclass(frozen=True)
@@ -62,12 +120,49 @@ class Kubernetes:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """vip carries the subnet's prefix; port is where clients connect."""
+    """vips carry their subnet's prefix: one, or one per IP version. port is where clients connect.
 
-    vip: Interface
+    outside: an outer address whose load balancer forwards to this endpoint.
+    """
+
+    vips: tuple[Interface, ...]
     port: int = 8443
     host: str | None = None
+    by: EndpointOwner = EndpointOwner.KEEPALIVED
+    outside: Address | None = None
     virtual_router_id: int | None = None
+    cast: Cast = Cast.UNICAST
+
+    @property
+    def vip(self) -> Interface:
+        return self.vips[0]
+
+    @property
+    def name(self) -> str:
+        """What clients call it: the DNS name, else the address."""
+        return self.host or str(self.vip.ip)
+
+
+@dataclass(frozen=True)
+class Etcd:
+    """None: solved from failover.target and what was measured."""
+
+    topology: EtcdTopology = EtcdTopology.STACKED
+    heartbeat_ms: int | None = None
+    election_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Failover:
+    """target_ms: the longest outage of the endpoint that is wanted when its holder dies. None: calm defaults.
+
+    survive: what may be lost while the API still answers. tell_clients: clients whose connection died with the holder
+    of the VIP are told by the new one.
+    """
+
+    target_ms: int | None = None
+    survive: Loss = Loss.MACHINE
+    tell_clients: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,20 +183,42 @@ class BundleSource:
     path: Path | None = None
 
 
+@dataclass(frozen=True, order=True)
+class Where:
+    """A place in a file; line and column count from 1. key is the dotted path, e.g. machines.cp1.address."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
 @dataclass(frozen=True)
 class Cluster:
+    """accept: hazard id -> why it is accepted. places: where keys are in the file."""
+
     name: str
     file: str
     kubernetes: Kubernetes
     endpoint: Endpoint
     machines: Mapping[str, Machine]
     sources: tuple[BundleSource, ...]
+    balancer: BalancerRole = BalancerRole.CONTROL_PLANE
+    etcd: Etcd = Etcd()
+    failover: Failover = Failover()
+    accept: Mapping[str, str] = field(default_factory=dict)
     power: Power | None = None
     # Passed through to the component's own configuration: kubeadm by kind (ClusterConfiguration, ...),
-    # kubelet as KubeletConfiguration, containerd as its CRI plugin's section.
+    # kubelet as KubeletConfiguration, containerd as its CRI plugin's section, the others by section.
     kubeadm: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     kubelet: Mapping[str, Value] = field(default_factory=dict)
     containerd: Mapping[str, Value] = field(default_factory=dict)
+    keepalived: Sections = field(default_factory=dict)
+    haproxy: Sections = field(default_factory=dict)
+    places: Mapping[KeyPath, Where] = field(default_factory=dict)
 
     def with_role(self, role: Role) -> tuple[Machine, ...]:
         """Machines that have the role, in the file's order."""
@@ -110,3 +227,18 @@ class Cluster:
     @property
     def control_plane(self) -> tuple[Machine, ...]:
         return self.with_role(Role.CONTROL_PLANE)
+
+    @property
+    def balancers(self) -> tuple[Machine, ...]:
+        """Machines that run the balancer and, unless the endpoint is somebody else's, share its VIP."""
+        return self.with_role(Role(self.balancer))
+
+    @property
+    def etcd_members(self) -> tuple[Machine, ...]:
+        return self.with_role(Role.ETCD if self.etcd.topology is EtcdTopology.EXTERNAL else Role.CONTROL_PLANE)
+
+    def where(self, *path: str | int) -> Where:
+        """The place of this key, or of the nearest one around it that is in the file."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, Where(self.file))

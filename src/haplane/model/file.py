@@ -1,25 +1,25 @@
-"""The shape of cluster.yaml, and the way from its text to a Cluster.
+"""The way from the text of a cluster.yaml to a Cluster.
 
-`values` says what one value may be, the pydantic models here which keys there are, `agreement` how values must agree.
+`reading` makes plain values of it, `values` says what one value may be, `shape` which keys there are, `agreement` how
+values must agree.
 """
 
 from __future__ import annotations
 
 import difflib
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from haplane.model import cluster, values
+from haplane.model import cluster, shape
 from haplane.model.agreement import disagreements
+from haplane.model.cluster import KeyPath
 from haplane.model.errors import InvalidFile, Problem
-from haplane.model.reading import Document, KeyPath, read_document, shown
-
-OFFICIAL_URL = "https://dl.k8s.io"
-OFFICIAL_REGISTRY = "https://registry.k8s.io"
+from haplane.model.reading import MAX_PROBLEMS, Document, dotted, first_of, read_document, shown
 
 
 def read_cluster(text: str, *, file: str, folder: Path) -> cluster.Cluster:
@@ -27,122 +27,19 @@ def read_cluster(text: str, *, file: str, folder: Path) -> cluster.Cluster:
 
     file: its name in errors. folder: where it is; relative paths in it begin there, a leading ~ stays as it is. Decode
     a file with errors="surrogateescape": bytes that are not UTF-8 then become a problem with a place, too.
-    Raises InvalidFile with all that is wrong.
+    Raises InvalidFile with all that is wrong, at most MAX_PROBLEMS at once.
     """
     document = read_document(text, file=file)
     problems = list(document.problems)
-    shape = None
+    given = None
     try:
-        shape = _File.model_validate(document.root)
+        given = shape.ClusterFile.model_validate(document.root)
     except ValidationError as error:
-        problems += filter(None, (_translated(details, document) for details in error.errors(include_url=False)))
-    problems += disagreements(document)
-    if problems or shape is None:
-        raise InvalidFile(file, problems)
-    return _cluster(shape, document, folder)
-
-
-# ---- the shape ----
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Kubernetes(_Section):
-    version: values.Version
-    pods: values.Networks = Field(default_factory=lambda: [values.DEFAULT_PODS])
-    services: values.Networks = Field(default_factory=lambda: [values.DEFAULT_SERVICES])
-    cni: Annotated[cluster.Cni, values.one_of(cluster.Cni)] = cluster.Cni.NONE
-
-
-class _Endpoint(_Section):
-    vip: values.Vip
-    port: values.EndpointPort = 8443
-    host: values.DnsName | None = None
-    virtual_router_id: values.VirtualRouterId | None = None
-
-
-class _Ssh(_Section):
-    """Which keys were set matters: a machine's override the common ones key by key. An empty value means none."""
-
-    user: values.User = "root"
-    port: values.Port = 22
-    sudo: bool = False
-    jump: values.Jump | None = None
-    key: values.Text | None = None
-    known_hosts: values.Text | None = None
-
-
-class _Official(_Section):
-    url: values.Url = OFFICIAL_URL
-    registry: values.Url = OFFICIAL_REGISTRY
-
-
-class _Source(_Section):
-    """One of its keys is set, or none for go-modules, which has no settings."""
-
-    directory: values.Text | None = None
-    official: _Official | None = None
-
-
-class _SourceName(StrEnum):
-    OFFICIAL = "official"
-    GO_MODULES = "go-modules"
-
-
-_NAMED_SOURCES = {_SourceName.OFFICIAL: _Source(official=_Official()), _SourceName.GO_MODULES: _Source()}
-
-
-def _source_of(value: object, from_mapping: ValidatorFunctionWrapHandler) -> _Source:
-    """A source by its name, or as a mapping with its settings."""
-    if not isinstance(value, dict):
-        return _NAMED_SOURCES[values.parse_choice(_SourceName, value)]
-    source: _Source = from_mapping(value)
-    if (source.directory is None) == (source.official is None):
-        raise values.wrong("does not say one source", "either directory or official")
-    return source
-
-
-class _Bundle(_Section):
-    sources: values.NotEmpty[Annotated[_Source, WrapValidator(_source_of)]] = Field(
-        default_factory=lambda: [*_NAMED_SOURCES.values()]
-    )
-
-
-class _Power(_Section):
-    off: values.PowerCommand
-    on: values.PowerCommand
-
-
-class _Kubeadm(_Section):
-    """Kinds of kubeadm's own configuration, passed through."""
-
-    ClusterConfiguration: dict[str, Any] | None = None
-    InitConfiguration: dict[str, Any] | None = None
-    JoinConfiguration: dict[str, Any] | None = None
-
-
-class _Machine(_Section):
-    address: values.MachineAddress
-    roles: values.NotEmpty[Annotated[cluster.Role, values.one_of(cluster.Role)]] = Field(
-        default_factory=lambda: [cluster.Role.CONTROL_PLANE]
-    )
-    interface: values.InterfaceName | None = None
-    ssh: _Ssh = _Ssh()
-
-
-class _File(_Section):
-    name: values.Label
-    kubernetes: _Kubernetes
-    endpoint: _Endpoint
-    machines: dict[values.Label, _Machine]
-    ssh: _Ssh = _Ssh()
-    bundle: _Bundle = _Bundle()
-    power: _Power | None = None
-    kubeadm: _Kubeadm = _Kubeadm()
-    kubelet: dict[str, Any] = Field(default_factory=dict)
-    containerd: dict[str, values.Scalar] = Field(default_factory=dict)
+        problems += islice(_translations(error, document), MAX_PROBLEMS + 1)
+    problems += islice(disagreements(document), MAX_PROBLEMS + 1)
+    if problems or given is None:
+        raise InvalidFile(file, first_of(problems))
+    return _cluster(given, document, folder)
 
 
 # ---- pydantic's findings in plain sentences ----
@@ -157,11 +54,27 @@ _NOUNS = {
 }
 
 
+def _translations(error: ValidationError, document: Document) -> Iterator[Problem]:
+    errors = error.errors(include_url=False)
+    wrong_keys = {details["loc"][:-1] for details in errors if _is_about_key(details)}
+    for details in errors:
+        # Whoever mends a wrong key gives it a value, too.
+        if details["input"] is None and details["loc"] in wrong_keys:
+            continue
+        if problem := _translated(details, document):
+            yield problem
+
+
+def _is_about_key(details: ErrorDetails) -> bool:
+    """pydantic marks a key that is wrong itself so; a key of the file may be called the same."""
+    *around, last = details["loc"]
+    return last == "[key]" and around[-1:] == [details["input"]]
+
+
 def _translated(details: ErrorDetails, document: Document) -> Problem | None:
     path, kind, context = details["loc"], details["type"], details.get("ctx", {})
-    # pydantic's mark of a key that is wrong itself, unless it is a key of the file.
-    about_key = path[-1] == "[key]"
-    if about_key and path not in document.places:
+    about_key = _is_about_key(details)
+    if about_key:
         path = path[:-1]
     if any(path[:length] in document.refused for length in range(1, len(path) + 1)):
         return None
@@ -177,7 +90,10 @@ def _translated(details: ErrorDetails, document: Document) -> Problem | None:
     if kind == "wrong":
         report = document.at_key if about_key else document.at_value
         subject = shown(str(path[-1])) if about_key else value
-        fix = context["fix"].replace("{value}", subject.strip("'\"").removeprefix("v"))
+        written = subject.strip("'\"")
+        fix = context["fix"].replace("{value}", written.removeprefix("v")) or _closest(written, context["choices"])
+        if about_key and ":" in subject and document.value(*path) is None:
+            fix = _SPACE
         return report(path, f"{subject} {context['what']}", expected=context["expected"], fix=fix)
     if kind in ("greater_than_equal", "less_than_equal"):
         bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
@@ -186,6 +102,14 @@ def _translated(details: ErrorDetails, document: Document) -> Problem | None:
     return document.at_value(
         path, f"{value} is not {noun}", expected=noun, fix=_type_fix(kind, details["input"], value)
     )
+
+
+_SPACE = "put a space after the colon"
+
+
+def _closest(written: str, choices: Sequence[str]) -> str:
+    close = difflib.get_close_matches(written, choices, n=1) if len(written) <= 40 else []
+    return f"write {close[0]}" if close else ""
 
 
 def _type_fix(kind: str, given: object, value: str) -> str:
@@ -205,23 +129,20 @@ def _type_fix(kind: str, given: object, value: str) -> str:
 
 def _unknown_key(path: KeyPath, document: Document) -> Problem:
     key, known = str(path[-1]), _keys_at(path[:-1])
-    close = difflib.get_close_matches(key, known, n=1) if len(key) <= 40 else []
-    fix = f"write {close[0]}" if close else ""
-    if key.partition(":")[0] in known:
-        fix = "put a space after the colon"
+    fix = _SPACE if key.partition(":")[0] in known else _closest(key, known)
     return document.at_key(path, "is not known here", expected=", ".join(known), fix=fix)
 
 
 def _keys_at(path: KeyPath) -> list[str]:
     """Keys that the mapping at this path may have."""
-    model: type[BaseModel] = _File
+    model: type[BaseModel] = shape.ClusterFile
     parts = iter(path)
     for part in parts:
-        annotation = model.model_fields[str(part)].annotation
+        annotation = next(field.annotation for name, field in model.model_fields.items() if part in (name, field.alias))
         if get_origin(annotation) in (dict, list):
             next(parts, None)  # the machine's name, the index
         model = _model_in(annotation) or model
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
@@ -233,10 +154,10 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 # ---- the cluster ----
 
 
-def _cluster(shape: _File, document: Document, folder: Path) -> cluster.Cluster:
-    kubernetes, endpoint = shape.kubernetes, shape.endpoint
+def _cluster(given: shape.ClusterFile, document: Document, folder: Path) -> cluster.Cluster:
+    kubernetes, etcd, failover = given.kubernetes, given.etcd, given.failover
     return cluster.Cluster(
-        name=shape.name,
+        name=given.name,
         file=document.file,
         kubernetes=cluster.Kubernetes(
             version=kubernetes.version,
@@ -244,37 +165,61 @@ def _cluster(shape: _File, document: Document, folder: Path) -> cluster.Cluster:
             services=tuple(kubernetes.services),
             cni=kubernetes.cni,
         ),
-        endpoint=cluster.Endpoint(
-            vip=endpoint.vip,
-            port=endpoint.port,
-            host=endpoint.host,
-            virtual_router_id=endpoint.virtual_router_id,
+        endpoint=_endpoint(given.endpoint, given.balancer.role),
+        machines={name: _machine(name, machine, given.ssh, folder) for name, machine in given.machines.items()},
+        sources=tuple(_source(source, folder) for source in given.bundle.sources),
+        balancer=given.balancer.role,
+        etcd=cluster.Etcd(topology=etcd.topology, heartbeat_ms=etcd.heartbeat, election_ms=etcd.election),
+        failover=cluster.Failover(
+            target_ms=failover.target, survive=failover.survive, tell_clients=failover.tell_clients
         ),
-        machines={
-            name: cluster.Machine(
-                name=name,
-                address=machine.address,
-                roles=frozenset(machine.roles),
-                ssh=_ssh(name, shape.ssh, machine.ssh, folder),
-                interface=machine.interface,
-                line=document.places["machines", name].key_line,
-            )
-            for name, machine in shape.machines.items()
+        accept=given.accept,
+        power=cluster.Power(off=given.power.off, on=given.power.on) if given.power else None,
+        kubeadm={kind: own for kind, own in given.kubeadm if own is not None},
+        kubelet=given.kubelet,
+        containerd=given.containerd,
+        keepalived=given.keepalived.model_dump(),
+        haproxy=given.haproxy.model_dump(by_alias=True),
+        places={
+            path: cluster.Where(document.file, place.key_line, place.key_column, dotted(path))
+            for path, place in document.places.items()
         },
-        sources=tuple(_source(source, folder) for source in shape.bundle.sources),
-        power=cluster.Power(off=shape.power.off, on=shape.power.on) if shape.power else None,
-        kubeadm={kind: given for kind, given in shape.kubeadm if given is not None},
-        kubelet=shape.kubelet,
-        containerd=shape.containerd,
     )
 
 
-def _ssh(name: str, common: _Ssh, own: _Ssh, folder: Path) -> cluster.Ssh:
+def _endpoint(endpoint: shape.Endpoint, balancer: cluster.BalancerRole) -> cluster.Endpoint:
+    # Beside an apiserver, its port is taken.
+    port = 8443 if balancer is cluster.BalancerRole.CONTROL_PLANE else 6443
+    return cluster.Endpoint(
+        vips=tuple(endpoint.vip),
+        port=endpoint.port or port,
+        host=endpoint.host,
+        by=endpoint.by,
+        outside=endpoint.outside,
+        virtual_router_id=endpoint.virtual_router_id,
+        cast=endpoint.cast,
+    )
+
+
+def _machine(name: str, machine: shape.Machine, common: shape.Ssh, folder: Path) -> cluster.Machine:
+    return cluster.Machine(
+        name=name,
+        addresses=tuple(machine.address),
+        roles=frozenset(machine.roles),
+        ssh=_ssh(name, common, machine.ssh, folder),
+        interface=machine.interface,
+        zone=machine.zone,
+        keepalived=machine.keepalived.model_dump(),
+        haproxy=machine.haproxy.model_dump(by_alias=True),
+    )
+
+
+def _ssh(name: str, common: shape.Ssh, own: shape.Ssh, folder: Path) -> cluster.Ssh:
     ssh = common.model_copy(update=own.model_dump(exclude_unset=True))
     return cluster.Ssh(
         user=ssh.user,
         port=ssh.port,
-        sudo=ssh.sudo if "sudo" in ssh.model_fields_set else ssh.user != "root",
+        sudo=ssh.user != "root" if ssh.sudo is None else ssh.sudo,
         # The common jump host may be a machine of this file; it is reached without itself.
         jump=None if ssh.jump == name else ssh.jump,
         key=_path(ssh.key, folder) if ssh.key else None,
@@ -282,7 +227,7 @@ def _ssh(name: str, common: _Ssh, own: _Ssh, folder: Path) -> cluster.Ssh:
     )
 
 
-def _source(source: _Source, folder: Path) -> cluster.BundleSource:
+def _source(source: shape.Source, folder: Path) -> cluster.BundleSource:
     if source.directory is not None:
         return cluster.BundleSource(kind="directory", path=_path(source.directory, folder))
     if source.official is not None:

@@ -10,23 +10,22 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import yaml
 
-from haplane.model.cluster import Value
+from haplane.model.cluster import KeyPath, Value
 from haplane.model.errors import InvalidFile, Problem
 
-# Where a value is in a document: keys, and indexes of lists. The top is ().
-KeyPath = tuple[str | int, ...]
-
-# Far above any real file, low enough that the worst one is refused in well under a second.
+# A thousand machines with all their keys fit, and the worst file is refused in well under a second.
 MAX_CHARACTERS = 1 << 20
-MAX_NODES = 10_000
+MAX_NODES = 40_000
 MAX_DEPTH = 64
+# More errors than anybody reads at once.
+MAX_PROBLEMS = 100
 
 # libyaml is twenty times faster; where PyYAML was built without it the same events come from Python.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # What YAML 1.2 calls printable (chapter 5.1), and so what its readers accept.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -44,13 +43,17 @@ _WORDS: Mapping[str, bool | None] = {
 }
 
 # Plain scalars that YAML 1.1 (which kubeadm and most tools still read) and YAML 1.2 take for different things.
-_SWITCH = re.compile(r"on|off|yes|no", re.IGNORECASE)
+_SWITCH = re.compile(r"on|off|yes|no|y|n", re.IGNORECASE)
 _ODD_NUMBER = re.compile(
     r"[-+]?(0[0-9_]+|0o[0-7]+|0x[0-9a-fA-F_]+|0b[01_]+"  # 010, 0o10, 0x10, 0b10
     r"|[0-9]+_[0-9_]*(\.[0-9_]*)?"  # 1_000
     r"|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"  # 190:20 is 11420 to YAML 1.1, by sixties
     r"|\.(inf|Inf|INF))|\.(nan|NaN|NAN)"
 )
+
+_MORE = "mend those above first; the others are shown then"
+# As YAML 1.1 counts lines, and its scanners do.
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 _ALIGN = "indent the keys of one mapping alike"
 
@@ -74,7 +77,7 @@ _SENTENCES = (
 _MARKED_LATE = ("found unexpected end of stream", "found unexpected document", "could not find expected ':'")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a value is, and its key (the value itself when it has none); all count from 1. text: as written."""
 
@@ -109,6 +112,10 @@ class Document:
         place = self.places[self.known(path)]
         return Problem(self.file, place.key_line, place.key_column, dotted(path), what, expected, fix)
 
+    def is_given(self, *path: str | int) -> bool:
+        """Also when what is around it is no mapping, so that it may have been meant."""
+        return path in self.places or (len(path) > 1 and not isinstance(self.value(*path[:-1]), dict | None))
+
     def value(self, *path: str | int) -> Value:
         """None when it is not there."""
         found: Value = self.root
@@ -136,6 +143,14 @@ def shown(text: str) -> str:
     """Text from a file on one short line, without what a terminal would obey."""
     text = text if len(text) <= 60 else text[:57] + "..."
     return text if text.isprintable() else json.dumps(text)[1:-1]
+
+
+def first_of(problems: Iterable[Problem]) -> list[Problem]:
+    """In the order of the file, as many as one reads at once; where others are left out, that is said."""
+    ordered = sorted(problems)
+    shown_now, left_out = ordered[:MAX_PROBLEMS], ordered[MAX_PROBLEMS:]
+    more = [replace(one, key="", what="there are more errors", expected="", fix=_MORE) for one in left_out[:1]]
+    return shown_now + more
 
 
 def dotted(path: KeyPath) -> str:
@@ -175,7 +190,7 @@ class _Reader:
         self.places: dict[KeyPath, Place] = {}
         self.problems: list[Problem] = []
         self.refused: set[KeyPath] = set()
-        self.events = self._bounded(yaml.parse(text, Loader=_Loader))
+        self.events = self._bounded(yaml.parse(text, Loader=Loader))
 
     def document(self) -> Document:
         try:
@@ -189,7 +204,8 @@ class _Reader:
             pass
         else:
             return Document(self.file, root, self.places, tuple(self.problems), frozenset(self.refused))
-        raise InvalidFile(self.file, self.problems) from None
+        # The last one is why reading stopped.
+        raise InvalidFile(self.file, [*first_of(self.problems[:-1]), self.problems[-1]]) from None
 
     def _document(self) -> dict[str, Value]:
         next(self.events)  # StreamStart
@@ -260,7 +276,7 @@ class _Reader:
         if text in _WORDS:
             return _WORDS[text]
         if _SWITCH.fullmatch(text):
-            meant = "true" if text.lower() in ("on", "yes") else "false"
+            meant = "true" if text.lower() in ("on", "yes", "y") else "false"
             what = f"{text} is {meant} to some YAML readers and text to others"
             self._refuse(
                 event, path, what, "true, false, or text in quotes", f'write {meant}, or "{text}" if it is text'
@@ -331,8 +347,11 @@ class _Reader:
         said = error.problem or ""
         mark = error.context_mark if said.startswith(_MARKED_LATE) else error.problem_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        lines = self.text.splitlines()
-        character = lines[line][column : column + 1] if line < len(lines) else ""
+        lines = re.split(_LINE_END, self.text)
+        if line >= len(lines):
+            # The scanner puts the end of a file without a last line end on a line of its own.
+            line, column = len(lines) - 1, len(lines[-1])
+        character = lines[line][column : column + 1]
         if character == "\t":
             what, fix = "a tab where YAML has spaces", "indent with spaces"
         elif "cannot start any token" in said:

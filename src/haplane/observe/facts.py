@@ -17,17 +17,37 @@ AUTHORITY = "/etc/kubernetes/pki/ca.crt"
 IMAGES_MARKER = "/var/lib/containerd/.haplane-images"
 BUNDLE_MARKERS = f"{STATE}/verified"
 LOADED = f"{STATE}/loaded"
+# Below it, under their own paths: the sha256 of each file that haplane wrote.
+WRITTEN = f"{STATE}/written"
 JOB_UNITS = "haplane-job-*"
 
 
 @dataclass(frozen=True)
+class FoundFile:
+    """A file as it is. mode is octal. written: the sha256 of what haplane wrote there last; empty if it never did.
+
+    changed: when it was changed last, and its owner, for people.
+    """
+
+    sha256: str
+    mode: str
+    written: str = ""
+    changed: str = ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Somebody else wrote it, or changed it since."""
+        return self.sha256 != self.written
+
+
+@dataclass(frozen=True)
 class Facts:
-    """One machine. files: path -> (sha256, octal mode). units: name -> (enabled, active) as systemctl says."""
+    """One machine. files: by path. units: name -> (enabled, active) as systemctl says."""
 
     measured: Measured
     hostname: str
     system: str
-    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    files: Mapping[str, FoundFile] = field(default_factory=dict)
     loaded: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     packages: frozenset[str] = frozenset()
@@ -53,7 +73,11 @@ echo "open_files$T$(awk '/^Max open files/{{print $5}}' /proc/1/limits)"
 echo "memory$T$(awk '/^MemTotal/{{print $2*1024}}' /proc/meminfo)"
 echo "hostname$T$(uname -n)"
 echo "system$T$(. /etc/os-release; echo "$ID $VERSION_ID $(uname -m)")"
-for f in {quoted}; do [ -f "$f" ] && echo "file$T$(sha256sum < "$f" | cut -d' ' -f1)$T$(stat -c %a "$f")$T$f"; done
+for f in {quoted}; do
+  [ -f "$f" ] || continue
+  sum=$(sha256sum < "$f"); written=; [ -f "{WRITTEN}$f" ] && read -r written < "{WRITTEN}$f"
+  echo "file$T${{sum%% *}}$T$(stat -c "%a$T%.16y by %U" "$f")$T$written$T$f"
+done
 for f in {LOADED}/*; do [ -f "$f" ] && echo "loaded$T${{f##*/}}$T$(cat "$f")"; done
 systemctl show -p Id -p UnitFileState -p ActiveState {unit_list} | awk -v RS= -v T="$T" '{{
   n=split($0,l,"\\n"); for(i=1;i<=n;i++){{split(l[i],k,"="); v[k[1]]=k[2]}}
@@ -75,14 +99,15 @@ exit 0
 def parse(output: str) -> Facts:
     """Output of `command` -> Facts. Lines that are not understood are left out."""
     single: dict[str, str] = {}
-    files: dict[str, tuple[str, str]] = {}
+    files: dict[str, FoundFile] = {}
     loaded: dict[str, str] = {}
     units: dict[str, tuple[str, str]] = {}
     many: dict[str, list[str]] = {"package": [], "bundle": [], "job": []}
     for line in output.splitlines():
         key, *values = line.split("\t")
-        if key == "file" and len(values) == 3:
-            files[values[2]] = (values[0], values[1])
+        if key == "file" and len(values) == 5:
+            sha256, mode, changed, written, path = values
+            files[path] = FoundFile(sha256, mode, written, changed)
         elif key == "loaded" and len(values) == 2:
             loaded[values[0]] = values[1]
         elif key == "unit" and len(values) == 3:

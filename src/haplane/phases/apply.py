@@ -9,26 +9,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haplane.design.design import Design, identity
+from haplane.design.hazards import Finding, lint, stops
+from haplane.design.solved import solved
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import Cluster
-from haplane.model.errors import HaplaneError
+from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
+from haplane.model.errors import ExitCode, HaplaneError
+from haplane.model.facts import NOTHING_MEASURED, MeasuredFacts
 from haplane.model.progress import Progress
 from haplane.observe import facts as facts_of
 from haplane.observe.facts import Facts
-from haplane.phases.change import JOB_TIMEOUT_S, Change, Step
+from haplane.phases.change import JOB_TIMEOUT_S, Change, Step, undone
 from haplane.phases.context import Context, Phase
 from haplane.phases.create import (
     CreateAuthority,
     CreateCluster,
     JoinNodes,
-    StartBalancer,
-    StartVip,
     UndoUnfinished,
     WaitUntilWhole,
 )
 from haplane.phases.decide import Membership, decide, membership
+from haplane.phases.endpoint import StartBalancer, StartVip
 from haplane.phases.lock import LockLost, locked
 from haplane.phases.prepare import InstallPackages, PrepareHost, PrepareKubelet, SendBundle, StartContainerd
+from haplane.phases.probing import RATE, Seen, probing
+from haplane.phases.reconfigure import ReconfigureNodes
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 PHASES: tuple[type[Phase], ...] = (
@@ -44,6 +48,7 @@ PHASES: tuple[type[Phase], ...] = (
     CreateCluster,
     JoinNodes,
     WaitUntilWhole,
+    ReconfigureNodes,
 )
 
 
@@ -52,26 +57,75 @@ class Inputs:
     """Everything an apply needs besides the machines.
 
     bundle: what is in the cache now, unverified; obtain makes or verifies it, and is called only when a machine
-    needs it. skip: machines left out, of a cluster that has quorum.
+    needs it. facts: what preflight measured. skip: machines left out, of a cluster that has quorum. probe_rate: how
+    often the endpoint is asked per second while a live cluster is changed.
     """
 
     cluster: Cluster
     bundle: BundleManifest | None
     obtain: Callable[[], Awaitable[tuple[BundleManifest, Path]]]
     progress: Progress
+    facts: MeasuredFacts = NOTHING_MEASURED
     skip: frozenset[str] = frozenset()
+    probe_rate: float = RATE
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was done, and what clients saw meanwhile; seen is None where there was no cluster yet, or nothing to do."""
+
+    steps: tuple[Step, ...]
+    seen: Seen | None = None
+
+
+class Hazardous(HaplaneError):
+    """The design has hazards that nobody accepted; nothing was touched."""
+
+    exit_code = ExitCode.FINDING
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__(
+            f"{len(findings)} hazard{'' if len(findings) == 1 else 's'} in the file: nothing was changed",
+            why="\n".join(str(finding) for finding in findings),
+            hint="mend the file; or, if you know better, accept one with its reason: accept: {ID: REASON}",
+        )
+
+
+def refuse_hazards(design: Design) -> None:
+    """Raises Hazardous with all that lint found and nobody accepted."""
+    if found := stops(lint(design)):
+        raise Hazardous(found)
+
+
+def _refuse_unbuilt(cluster: Cluster) -> None:
+    """What is designed, linted and rendered already, and not applied yet."""
+    unbuilt = {
+        "a balancer on machines of its own (balancer.role: balancer)": cluster.balancer is BalancerRole.BALANCER,
+        "etcd on machines of its own (etcd.topology: external)": cluster.etcd.topology is EtcdTopology.EXTERNAL,
+        "an endpoint that somebody else owns (endpoint.by: external)": cluster.endpoint.by is EndpointOwner.EXTERNAL,
+        "workers (roles: [worker])": bool(cluster.with_role(Role.WORKER)),
+    }
+    if asked := [what for what, is_asked in unbuilt.items() if is_asked]:
+        raise HaplaneError(
+            "this topology is not applied yet; nothing was changed",
+            where=cluster.file,
+            why="\n".join(asked),
+            hint="haplane design, lint and render work for it",
+        )
 
 
 async def plan(inputs: Inputs) -> tuple[Step, ...]:
     """What an apply would do now, machine by machine. Touches nothing."""
+    _refuse(inputs)
     async with Fleet(inputs.cluster.machines) as fleet:
         remotes, silent = await _connect(fleet, inputs)
         context = await _context(inputs, remotes, silent, token="", dry=True)
         return await _run(context)
 
 
-async def apply(inputs: Inputs) -> tuple[Step, ...]:
-    """Bring the machines to the design. Can be killed at any moment and run again. Returns what was done."""
+async def apply(inputs: Inputs) -> Applied:
+    """Bring the machines to the design. Can be killed at any moment and run again."""
+    _refuse(inputs)
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(Fleet(inputs.cluster.machines))
         remotes, silent = await _connect(fleet, inputs)
@@ -81,7 +135,20 @@ async def apply(inputs: Inputs) -> tuple[Step, ...]:
         if bundle is None or any(bundle.folder_name not in one.bundles for one in context.facts.values()):
             manifest, context.bundle_folder = await inputs.obtain()
             context.design = replace(context.design, bundle=manifest)
-        return await _run(context)
+        if not context.is_live:
+            return Applied(await _run(context))
+        if not await _run(replace(context, dry=True)):
+            return Applied(())
+        async with probing(
+            inputs.cluster, fleet, context.design.authority, inputs.progress, rate=inputs.probe_rate
+        ) as seen:
+            steps = await _run(context)
+        return Applied(steps, seen)
+
+
+def _refuse(inputs: Inputs) -> None:
+    refuse_hazards(solved(inputs.cluster, inputs.facts)[0])
+    _refuse_unbuilt(inputs.cluster)
 
 
 async def _connect(fleet: Fleet, inputs: Inputs) -> tuple[dict[str, Remote], dict[str, HaplaneError]]:
@@ -108,7 +175,7 @@ async def gather(cluster: Cluster, remotes: Mapping[str, Remote], design: Design
     """Facts of all these machines at once, one command each."""
 
     async def one(name: str) -> Facts:
-        components = design.components[name].values()
+        components = design.components(name).values()
         command = facts_of.command(
             cluster.machines[name].address,
             cluster.endpoint.vip.ip,
@@ -127,11 +194,12 @@ async def _context(
     inputs: Inputs, remotes: Mapping[str, Remote], silent: Mapping[str, HaplaneError], *, token: str, dry: bool
 ) -> Context:
     cluster = inputs.cluster
-    facts = await gather(cluster, remotes, Design(cluster, inputs.bundle))
+    blank, solution = solved(cluster, inputs.facts, bundle=inputs.bundle)
+    facts = await gather(cluster, remotes, blank)
     if not dry and any(one.jobs for one in facts.values()):
         # Before anything is decided: what they are doing changes what the machines are.
         await _wait_for_jobs(facts, remotes, inputs.progress)
-        facts = await gather(cluster, remotes, Design(cluster, inputs.bundle))
+        facts = await gather(cluster, remotes, blank)
     _check_skipped(inputs, facts)
     decision = decide(facts, silent, identity(cluster))
     measured = {name: one.measured for name, one in facts.items()}
@@ -139,7 +207,7 @@ async def _context(
     authority = facts[decision.members[0]].authority if decision.members else None
     return Context(
         cluster=cluster,
-        design=Design(cluster, inputs.bundle, authority, measured),
+        design=Design(cluster, inputs.bundle, authority, measured, solution.timers),
         remotes=remotes,
         facts=facts,
         decision=decision,
@@ -183,7 +251,7 @@ async def _run(context: Context) -> tuple[Step, ...]:
     for kind in PHASES:
         phase = kind()
         machines = phase.machines(context)
-        if phase.rolls and context.is_live:
+        if phase.rolls_in(context):
             await _roll(phase, [name for name in context.backups_first if name in machines], context, steps)
         else:
             await _together(phase, machines, context, steps)
@@ -219,12 +287,7 @@ async def _roll(phase: Phase, machines: Sequence[str], context: Context, steps: 
             if context.dry or not change.gated or isinstance(error, Unreachable | LockLost):
                 raise
             await change.roll_back()
-            raise HaplaneError(
-                f"{error.what}; its previous files were put back and nothing else was changed",
-                where=error.where,
-                why=error.why,
-                hint=error.hint,
-            ) from None
+            raise undone(error) from None
         finally:
             steps.extend(change.steps)
 

@@ -9,13 +9,14 @@ import shlex
 import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from haplane.components.base import RUN, STATE, ComponentDesign, File, FileSet, Load
-from haplane.model.errors import CommandFailed
+from haplane.components.base import RUN, STATE, ComponentDesign, File, FileSet, Load, Loaded
+from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.model.progress import Progress
-from haplane.observe.facts import LOADED, Facts
+from haplane.observe.facts import LOADED, WRITTEN, Facts
 from haplane.phases.lock import LOST, LockLost, guard
-from haplane.transport.ssh import Completed, Remote
+from haplane.transport.ssh import Completed, Remote, Unreachable
 
 JOB_TIMEOUT_S = 900
 # Exit code of a write that failed after the first file was replaced: before that, nothing has changed.
@@ -78,27 +79,48 @@ class Change:
             self.progress.step(self.machine, sentence)
             await action()
 
-    async def component(self, design: ComponentDesign) -> bool:
-        """Bring files and daemon to the design; True if anything differed."""
-        changed = [files for files in design.file_sets if self._differs(files)]
-        for files in changed:
-            await self.do(
-                f"write {', '.join(file.path for file in self._differing(files))}",
-                lambda files=files: self._install(design, files),  # type: ignore[misc]
-                diff=await self._diff(files),
-            )
-        enabled, active = self.facts.units.get(design.unit, ("enabled", "active"))
-        asleep = active != "active" and not design.started_later
-        loaded = self.facts.loaded.get(design.name, "")
-        if not changed and loaded == design.digest and enabled == "enabled" and not asleep:
+    async def component(self, design: ComponentDesign, *, was_stopped: bool = False) -> bool:
+        """Bring files and daemon to the design; True if anything differed. was_stopped: by this apply."""
+        await self.files(design)
+        if not self.differs(design):
             return False
+        _, active = self.facts.units.get(design.unit, ("enabled", "active"))
         load = design.load
-        if asleep and design.start:
+        if (was_stopped or (active != "active" and not design.started_later)) and design.start:
             load = design.start
-        elif design.restart and loaded.partition(".")[2] != design.digest.partition(".")[2]:
+        elif design.restart and self.loaded(design).started != design.loaded.started:
             load = design.restart
         await self.do(load.sentence, lambda: self._load(design, load))
         return True
+
+    async def files(self, design: ComponentDesign) -> None:
+        """Bring the files alone to the design."""
+        for files in design.file_sets:
+            differing = self._differing(files)
+            if differing:
+                await self.do(
+                    f"write {', '.join(self._named(file) for file in differing)}",
+                    partial(self._install, design, files),
+                    diff=await self._diff(files),
+                )
+
+    def loaded(self, design: ComponentDesign) -> Loaded:
+        """What the daemon uses now; empty digests when that is not known."""
+        return Loaded.parse(self.facts.loaded.get(design.name, ""))
+
+    def differs(self, design: ComponentDesign) -> bool:
+        """Is anything of it not as designed: a file, what the daemon uses, or whether it runs?"""
+        enabled, active = self.facts.units.get(design.unit, ("enabled", "active"))
+        return (
+            any(self._differing(files) for files in design.file_sets)
+            or self.loaded(design) != design.loaded
+            or enabled != "enabled"
+            or (active != "active" and not design.started_later)
+        )
+
+    def remember(self, design: ComponentDesign) -> None:
+        """It is loaded by other means than its own load command."""
+        self._loaded.append(design)
 
     async def _load(self, design: ComponentDesign, load: Load) -> None:
         self._loaded.append(design)
@@ -106,6 +128,20 @@ class Change:
         # failure in the middle of such a list would pass unnoticed.
         marker = "" if self.gated else _marker(design)
         await self.sh(f"set -e\n{load.command}\n{marker}", shown_as=load.command.strip().splitlines()[-1])
+
+    async def gate(self, check: Callable[[], Awaitable[None]]) -> None:
+        """After the change: it is kept if the check passes, else the previous files are put back and loaded.
+
+        Raises what the check raised, and what was done about it.
+        """
+        try:
+            await check()
+        except (Unreachable, LockLost):
+            raise
+        except HaplaneError as error:
+            await self.roll_back()
+            raise undone(error) from None
+        await self.confirm()
 
     async def confirm(self) -> None:
         """The gate has passed: remember what was loaded."""
@@ -121,6 +157,8 @@ for path in {paths or "''"}; do
   if [ -n "$path" ] && [ -f "{STATE}/previous$path" ]; then
     cp -p "{STATE}/previous$path" "${{path%/*}}/.haplane-back"
     mv -f "${{path%/*}}/.haplane-back" "$path"
+    sum=$(sha256sum < "$path")
+    echo "${{sum%% *}}" > "{WRITTEN}$path"
   fi
 done
 """
@@ -164,15 +202,24 @@ exit "$code"
         return done.stdout
 
     def _differing(self, files: FileSet) -> list[File]:
-        return [file for file in files.files if self.facts.files.get(file.path) != (file.sha256, f"{file.mode:o}")]
+        def is_there(file: File) -> bool:
+            found = self.facts.files.get(file.path)
+            return found is not None and (found.sha256, found.mode) == (file.sha256, f"{file.mode:o}")
 
-    def _differs(self, files: FileSet) -> bool:
-        return bool(self._differing(files))
+        return [file for file in files.files if not is_there(file)]
+
+    def _named(self, file: File) -> str:
+        """Its path, and who wrote it if that was not haplane: what is lost is said before."""
+        found = self.facts.files.get(file.path)
+        if found is None or not found.is_foreign:
+            return file.path
+        since = "changed since haplane wrote it" if found.written else "not written by haplane"
+        return f"{file.path} ({since}: {found.changed})"
 
     async def _diff(self, files: FileSet) -> str:
         parts = []
         for file in files.files:
-            if self.facts.files.get(file.path, ("",))[0] == file.sha256:
+            if file.path in self.facts.files and self.facts.files[file.path].sha256 == file.sha256:
                 continue
             before = ""
             if file.path in self.facts.files:
@@ -224,6 +271,9 @@ done < .swap
 # Everything that can fail is done; from here on the old files go.
 while read -r path; do
   mv -f "${{path%/*}}/.${{path##*/}}.haplane" "$path" || exit {HALF_WRITTEN}
+  mkdir -p "{WRITTEN}${{path%/*}}"
+  sum=$(sha256sum < "$path")
+  echo "${{sum%% *}}" > "{WRITTEN}$path"
 done < .swap
 rm -rf {staging}
 """
@@ -237,9 +287,19 @@ rm -rf {staging}
         self._written.extend(differing)
 
 
+def undone(error: HaplaneError) -> HaplaneError:
+    """What a user reads about a change that failed and was taken back."""
+    return HaplaneError(
+        f"{error.what}; its previous files were put back and nothing else was changed",
+        where=error.where,
+        why=error.why,
+        hint=error.hint,
+    )
+
+
 def _marker(design: ComponentDesign) -> str:
     new, marker = f"{LOADED}/.{design.name}", f"{LOADED}/{design.name}"
-    return f"mkdir -p {LOADED}\necho {design.digest} > {new}\nmv {new} {marker}"
+    return f"mkdir -p {LOADED}\necho {design.loaded} > {new}\nmv {new} {marker}"
 
 
 def _masked(text: str) -> str:

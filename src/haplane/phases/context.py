@@ -55,6 +55,9 @@ class Phase:
     def machines(self, context: Context) -> Sequence[str]:
         return tuple(context.facts)
 
+    def rolls_in(self, context: Context) -> bool:
+        return self.rolls and context.is_live
+
     async def run(self, context: Context, do: Change) -> None:
         raise NotImplementedError
 

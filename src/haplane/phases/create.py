@@ -14,7 +14,6 @@ from haplane.observe.facts import AUTHORITY, MEMBERSHIP
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
 from haplane.phases.decide import Membership, membership
-from haplane.phases.gates import api_answers
 from haplane.phases.prepare import import_images
 
 KUBECONFIG = "--kubeconfig /etc/kubernetes/admin.conf"
@@ -92,28 +91,6 @@ class CreateAuthority(Phase):
             context.design = context.design.with_authority(done.stdout)
 
         await do.do("create the CA of the cluster (its key stays on the machine)", create)
-
-
-class StartBalancer(Phase):
-    title = "Start the load balancers"
-    rolls = True
-
-    async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components[do.machine]["haproxy"])
-
-    async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.machines[machine].address, context.cluster.endpoint.port)
-
-
-class StartVip(Phase):
-    title = "Start the virtual IP"
-    rolls = True
-
-    async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components[do.machine]["keepalived"])
-
-    async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.endpoint.vip.ip, context.cluster.endpoint.port)
 
 
 class CreateCluster(Phase):

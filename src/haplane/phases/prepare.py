@@ -113,7 +113,7 @@ class PrepareHost(Phase):
     title = "Prepare the operating system"
 
     async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components[do.machine]["host"])
+        await do.component(context.design.components(do.machine)["host"])
 
 
 class StartContainerd(Phase):
@@ -121,7 +121,7 @@ class StartContainerd(Phase):
     rolls = True
 
     async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components[do.machine]["containerd"])
+        await do.component(context.design.components(do.machine)["containerd"])
 
     async def gate(self, context: Context, machine: str) -> None:
         await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
@@ -132,8 +132,10 @@ class PrepareKubelet(Phase):
     rolls = True
 
     async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components[do.machine]["kubelet"])
-        await do.component(context.design.components[do.machine]["kubeadm"])
+        await do.component(context.design.components(do.machine)["kubelet"])
+        # On a node of the cluster a change of it replaces pods: a phase of its own.
+        if do.machine not in context.decision.members:
+            await do.component(context.design.components(do.machine)["kubeadm"])
 
     async def gate(self, context: Context, machine: str) -> None:
         await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)

@@ -13,6 +13,7 @@ from haplane.design.budget import Budget
 from haplane.drills.checkers import LATE_AFTER_S, Outage, Outcome, Verdict, measure, overall
 from haplane.model.cluster import Value
 from haplane.probes.history import History
+from haplane.reports.budget import budget_as_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -137,18 +138,9 @@ def as_json(report: DrillReport) -> dict[str, Value]:
         "version": VERSION,
         "drill": report.name,
         "outcome": report.outcome.value,
-        "budget": None if report.budget is None else _budget_json(report.budget),
+        "budget": None if report.budget is None else budget_as_json(report.budget),
         "measured": {name: _spread_json(each) for name, each in spreads(report).items()},
         "runs": [_run_json(run) for run in report.runs],
-    }
-
-
-def _budget_json(budget: Budget) -> Value:
-    return {
-        "fault": budget.fault,
-        "typical_s": budget.typical_s,
-        "worst_s": budget.worst_s,
-        "links": [asdict(link) for link in budget.links],
     }
 
 
@@ -218,7 +210,9 @@ def _budget_table(budget: Budget, measured: Spread) -> Table:
     for link in budget.links:
         table.add_row(Text(link.name), _ms(link.typical_s), _ms(link.worst_s), Text(link.because))
     table.add_section()
-    table.add_row("computed", _ms(budget.typical_s), _ms(budget.worst_s), Text(budget.fault), style="bold")
+    table.add_row(
+        "computed", _ms(budget.typical_s), _ms(budget.worst_s), Text(budget.sentence or budget.fault), style="bold"
+    )
     table.add_row("measured", _ms(measured.median), _ms(measured.most), "longest gap: median, worst", style="bold")
     return table
 

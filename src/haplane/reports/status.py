@@ -16,7 +16,7 @@ def as_json(status: ClusterStatus) -> dict[str, object]:
     return {
         "version": 1,
         "cluster": cluster.name,
-        "endpoint": f"{cluster.endpoint.host or cluster.endpoint.vip.ip}:{cluster.endpoint.port}",
+        "endpoint": f"{cluster.endpoint.name}:{cluster.endpoint.port}",
         "whole": status.is_whole,
         "problems": list(status.problems),
         "vip": {"address": str(cluster.endpoint.vip.ip), "holders": list(status.holders)},
@@ -75,7 +75,7 @@ def show(status: ClusterStatus) -> None:
         )
     console = Console()
     endpoint = status.cluster.endpoint
-    console.print(f"[bold]{status.cluster.name}[/bold]: https://{endpoint.host or endpoint.vip.ip}:{endpoint.port}\n")
+    console.print(f"[bold]{status.cluster.name}[/bold]: https://{endpoint.name}:{endpoint.port}\n")
     console.print(table)
     console.print()
     for problem in status.problems:

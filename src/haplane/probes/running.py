@@ -1,4 +1,4 @@
-"""The prober on the client machine, as a drill runs it: started, watched, asked for its clock, stopped."""
+"""The prober on another machine: put there, started, watched, asked for its clock, stopped."""
 
 from __future__ import annotations
 

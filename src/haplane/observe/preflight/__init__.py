@@ -1,0 +1,11 @@
+"""What is read from machines before a change, and what it means.
+
+`host`, `meeting`, `asking`, `timing`: one command each and a pure parser. `*_checks`: pure judges. `report`: all of
+them together. `run`: the only module that touches a machine.
+"""
+
+from haplane.observe.preflight.check import Check, Outcome, Result
+from haplane.observe.preflight.report import CHECKS, Report, judge, measured_facts
+from haplane.observe.preflight.run import preflight
+
+__all__ = ["CHECKS", "Check", "Outcome", "Report", "Result", "judge", "measured_facts", "preflight"]

@@ -1,0 +1,103 @@
+"""All machines at the same moment: do VRRP packets and connections arrive, and who else speaks VRRP here?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from haplane.components.etcd import CLIENT_PORT, PEER_PORT
+from haplane.components.haproxy import APISERVER_PORT
+from haplane.model.cluster import Address, Cast, Cluster, EndpointOwner, Machine, Role
+from haplane.observe.preflight import perl
+from haplane.observe.preflight.probe import Meeting, Packet
+
+KUBELET_PORT = 10250
+# HAProxy's peers: who is connected through which balancer.
+PEERS_PORT = 10240
+GROUPS = {4: "224.0.0.18", 6: "ff02::12"}  # RFC 9568, 5.1.1.2 and 5.1.2.2
+LISTEN_S = 3
+LISTEN_SLOW_S = 10
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One that the cluster needs."""
+
+    source: str
+    target: str
+    address: Address
+    port: int
+    purpose: str
+
+
+def connections(cluster: Cluster) -> Iterator[Connection]:
+    """Which machine must reach which port of which (kubernetes.io, ports and protocols). Each once."""
+    everyone = tuple(cluster.machines.values())
+    nodes = tuple(one for one in everyone if one.roles & {Role.CONTROL_PLANE, Role.WORKER})
+    balancers = cluster.balancers if cluster.endpoint.by is EndpointOwner.KEEPALIVED else ()
+    etcd, control_plane = cluster.etcd_members, cluster.control_plane
+    groups = [
+        (everyone, balancers, cluster.endpoint.port, "clients of the endpoint"),
+        (balancers, control_plane, APISERVER_PORT, "the balancer to the apiserver"),
+        (control_plane, etcd, CLIENT_PORT, "the apiserver to etcd"),
+        (etcd, etcd, PEER_PORT, "etcd to etcd"),
+        (control_plane, nodes, KUBELET_PORT, "the apiserver to the kubelet"),
+    ]
+    if cluster.failover.tell_clients:
+        groups.append((balancers, balancers, PEERS_PORT, "balancer to balancer"))
+    seen = set()
+    for sources, targets, port, purpose in groups:
+        for source in sources:
+            for target in targets:
+                if source.name != target.name and (source.name, target.name, port) not in seen:
+                    seen.add((source.name, target.name, port))
+                    yield Connection(source.name, target.name, target.address, port, purpose)
+
+
+def shares_vip(cluster: Cluster, machine: Machine) -> bool:
+    return cluster.endpoint.by is EndpointOwner.KEEPALIVED and machine in cluster.balancers
+
+
+def command(cluster: Cluster, machine: Machine, *, interface: str, seconds: float) -> str:
+    """Says `ready`, and begins when it reads a line. interface: the one that has the machine's address."""
+    arguments: list[tuple[object, ...]] = [("interface", interface), ("seconds", seconds)]
+    if shares_vip(cluster, machine):
+        for version in sorted({vip.version for vip in cluster.endpoint.vips}):
+            arguments += _vrrp(cluster, machine, version)
+    wanted = tuple(connections(cluster))
+    mine = dict.fromkeys((one.address, one.port) for one in wanted if one.target == machine.name)
+    arguments += [("listen", *place) for place in mine]
+    arguments += [("connect", one.address, one.port) for one in wanted if one.source == machine.name]
+    return perl.command("meet", arguments)
+
+
+def _vrrp(cluster: Cluster, machine: Machine, version: int) -> Iterator[tuple[object, ...]]:
+    own = machine.address_of(version)
+    if own is None:
+        return
+    yield "self", own
+    peers = (one.address_of(version) for one in cluster.balancers if one.name != machine.name)
+    yield from (("peer", peer) for peer in peers if peer)
+    if cluster.endpoint.cast is Cast.MULTICAST:
+        yield "group", GROUPS[version]
+
+
+def parse(output: str) -> Meeting:
+    """Raises perl.CouldNot."""
+    lines = list(perl.records(output))
+    rows = [(fields[0], fields[1:]) for fields in lines]
+    return Meeting(
+        listened_s=next((float(values[0]) for key, values in rows if key == "listened"), 0.0),
+        heard=tuple(
+            Packet(ip_address(values[0].partition("%")[0]), int(values[1]), values[2])
+            for key, values in rows
+            if key == "heard"
+        ),
+        sent=frozenset(ip_address(values[0]) for key, values in rows if key == "sent"),
+        connects={(ip_address(values[0]), int(values[1])): values[2] for key, values in rows if key == "connect"},
+        failed={
+            **perl.failures(lines),
+            **{f"send to {values[0]}": values[1] for key, values in rows if key == "refused"},
+        },
+    )

@@ -1,0 +1,159 @@
+"""Do the machines reach each other as the cluster needs it? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from haplane.components import etcd
+from haplane.design.hazards.finding import Severity
+from haplane.observe.preflight.asking import peers_of
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, changed, check, etcd_members, everyone
+from haplane.observe.preflight.meeting import connections
+from haplane.observe.preflight.probe import Part
+
+# Of 40 echoes 2: with keepalived's 3 adverts and HAProxy's checks it starts to matter.
+LOSS = 0.05
+
+
+@check(
+    "ports-open",
+    hazard="net-ports-closed",
+    sentence="every machine reaches the ports of the others that it needs",
+    cure="open the port in the firewall between the two (kubernetes.io: ports and protocols)",
+    concerns=everyone,
+    needs=Part.MEETING,
+)
+def ports_open(seen: Seen) -> Iterator[Said]:
+    for one in connections(seen.cluster):
+        if one.source not in seen.machines:
+            continue
+        state = seen.machines[one.source].meeting.connects.get((one.address, one.port), "")
+        target = seen.all.get(one.target)
+        if state == "open":
+            continue
+        unheard = target.missing.get(Part.MEETING, "") if target else "it was not reached"
+        deaf = target.meeting.failed.get(f"listen {one.port}", "") if target else ""
+        if unheard or deaf:
+            yield NotTried(one.source, f"port {one.port} of {one.target}: nobody could listen there: {unheard or deaf}")
+        elif not state:
+            yield NotTried(one.source, f"port {one.port} of {one.target} was not tried")
+        else:
+            how = "no answer" if state == "silent" else state.lower()
+            yield Trouble(one.source, f"port {one.port} of {one.target} ({one.purpose}): {how}")
+
+
+@check(
+    "no-loss",
+    sentence="packets between machines are not lost",
+    cure="look at the interface's errors (ip -s link), the cable, the switch port, an overloaded hypervisor",
+    concerns=changed,
+    needs=Part.ASKING,
+)
+def no_loss(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        for peer in peers_of(seen.cluster, seen.cluster.machines[name]):
+            lost, asked = probe.asking.echo_lost.get(peer.address, (0, 0))
+            if not asked or lost == asked:
+                why = probe.asking.failed.get("echo", "it does not answer echo requests (ICMP)")
+                yield NotTried(name, f"{peer.name}: {why}")
+            elif lost / asked >= LOSS:
+                yield Trouble(name, f"{lost} of {asked} echo requests to {peer.name} were lost", Severity.WARNING)
+
+
+@check(
+    "etcd-timers-fit",
+    hazard="etcd-timing",
+    sentence="etcd's timers are longer than the way between its members asks for",
+    cure="leave etcd.heartbeat and etcd.election out of cluster.yaml, or lengthen them",
+    concerns=etcd_members,
+    needs=Part.ASKING,
+)
+def etcd_timers_fit(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        view = seen.view(name)
+        heartbeat_ms, election_ms = etcd.heartbeat_ms(view), etcd.election_ms(view)
+        for peer in seen.cluster.etcd_members:
+            if peer.name == name:
+                continue
+            trip = probe.asking.trips.get(peer.address)
+            if trip is None:
+                yield NotTried(name, f"the round trip to {peer.name} could not be measured")
+            elif trip.mean_ms > heartbeat_ms or 10 * trip.worst_ms > election_ms:
+                yield Trouble(
+                    name,
+                    f"round trip to {peer.name} ({trip.how}): mean {trip.mean_ms:.2f} ms, worst {trip.worst_ms:.2f} ms;"
+                    f" heartbeat {heartbeat_ms} ms, election {election_ms} ms (tenfold of the worst is needed)",
+                    Severity.WARNING,
+                )
+
+
+@check(
+    "mtu-equal",
+    hazard="net-mtu",
+    sentence="interfaces of the cluster's network have the same MTU",
+    cure="ip link set dev INTERFACE mtu N on all, and in the network's configuration",
+    concerns=changed,
+)
+def mtu_equal(seen: Seen) -> Iterator[Said]:
+    found: dict[str, int] = {}
+    for name, probe in seen.machines.items():
+        link = probe.host.links.get(probe.host.interface_of(seen.cluster.machines[name].address))
+        if link:
+            found[name] = link.mtu
+        else:
+            yield NotTried(name, f"no interface has {seen.cluster.machines[name].address}")
+    smallest = min(found.values(), default=0)
+    for name, mtu in found.items():
+        if mtu > smallest:
+            others = ", ".join(other for other, one in found.items() if one == smallest)
+            yield Trouble(name, f"its MTU is {mtu}; that of {others} is {smallest}")
+
+
+@check(
+    "full-packets-pass",
+    hazard="net-mtu",
+    sentence="packets of full size pass between machines uncut",
+    cure="find the hop with the smaller MTU (tracepath), and raise it or lower the machines'",
+    concerns=changed,
+    needs=Part.ASKING,
+)
+def full_packets_pass(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        for peer in peers_of(seen.cluster, seen.cluster.machines[name]):
+            size, passed = probe.asking.full.get(peer.address, (0, False))
+            lost, asked = probe.asking.echo_lost.get(peer.address, (0, 0))
+            if not size:
+                why = probe.asking.failed.get("echo", "it does not answer echo requests (ICMP)")
+                yield NotTried(name, f"{peer.name}: {why}")
+            elif not passed and asked and lost / asked >= 0.5:
+                yield NotTried(name, f"{peer.name}: {lost} of {asked} small packets were lost as well")
+            elif not passed:
+                yield Trouble(name, f"a packet of {size} bytes to {peer.name} does not come back; small ones do")
+
+
+@check(
+    "rp-filter",
+    hazard="net-rp-filter",
+    sentence="answers leave by the interface that the question came in by, or nobody minds",
+    cure="net.ipv4.conf.all.rp_filter = 2, or a route by the same interface",
+    concerns=changed,
+)
+def rp_filter(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        host = probe.host
+        own = host.interface_of(seen.cluster.machines[name].address)
+        if not own:
+            yield NotTried(name, f"no interface has {seen.cluster.machines[name].address}")
+            continue
+        # ip-sysctl: the greater of all and the interface's own counts; 1 is strict.
+        if max(host.rp_filter.get("all", 0), host.rp_filter.get(own, 0)) != 1:
+            continue
+        for peer, machine in ((one.address, one) for one in seen.cluster.machines.values() if one.name != name):
+            if peer.version == 6:
+                continue
+            way = host.routes.get(peer, "")
+            if not way:
+                yield NotTried(name, f"there is no way to {machine.name} ({peer})")
+            elif way != own:
+                evidence = f"{own} drops packets of {machine.name} ({peer}): the way back to it is {way}"
+                yield Trouble(name, f"{evidence}, and rp_filter is 1", Severity.WARNING)

@@ -1,0 +1,193 @@
+"""What was read from machines, before anybody judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from haplane.model.cluster import Address, Interface
+
+
+class Part(StrEnum):
+    """What is read with one command, and so is there or missing together."""
+
+    HOST = "host"
+    CLOCK = "clock"
+    MEETING = "meeting"
+    ASKING = "asking"
+    DISK = "disk"
+    STALL = "stall"
+
+
+# Read only when somebody has the time.
+SLOW = frozenset({Part.DISK, Part.STALL})
+
+
+@dataclass(frozen=True)
+class Link:
+    mac: str
+    mtu: int
+
+
+@dataclass(frozen=True)
+class Listener:
+    """address as ss shows it (*, 0.0.0.0, [::], 127.0.0.1%lo); program: empty when nobody can be seen behind it."""
+
+    address: str
+    port: int
+    program: str
+
+
+@dataclass(frozen=True)
+class Module:
+    """A kernel module. state: loaded, loadable, missing (why: what modprobe said), unknown (there is no modprobe)."""
+
+    state: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine as it stands.
+
+    system: ID and VERSION_ID of os-release. container, hypervisor: as systemd-detect-virt calls them, empty if none.
+    listeners: None when nobody could say.
+    routes: peer -> the interface of the way to it. synchronised: None when nobody could say. units: name -> as
+    systemctl is-enabled says, empty if there is none. certificates: path -> PEM. resolved: of the endpoint's name.
+    """
+
+    hostname: str = ""
+    system: str = ""
+    architecture: str = ""
+    init: str = ""
+    container: str = ""
+    hypervisor: str = ""
+    vendor: str = ""
+    machine_id: str = ""
+    product_uuid: str = ""
+    addresses: tuple[tuple[str, Interface], ...] = ()
+    links: Mapping[str, Link] = field(default_factory=dict)
+    listeners: tuple[Listener, ...] | None = None
+    swaps: tuple[str, ...] = ()
+    modules: Mapping[str, Module] = field(default_factory=dict)
+    forwards: bool = False
+    forwarding_settable: bool = False
+    containerd_systemd: bool | None = None
+    kubelet_driver: str = ""
+    rp_filter: Mapping[str, int] = field(default_factory=dict)
+    routes: Mapping[Address, str] = field(default_factory=dict)
+    gateways: tuple[str, ...] = ()
+    name_servers: tuple[str, ...] = ()
+    synchronised: bool | None = None
+    conntrack: tuple[int, int] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    packages: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    unattended: bool = False
+    reboots_at: str = ""
+    certificates: Mapping[str, str] = field(default_factory=dict)
+    membership: str = ""
+    resolved: tuple[Address, ...] = ()
+    now: datetime | None = None
+
+    def interface_of(self, address: Address) -> str:
+        """The interface that has the address; empty if none."""
+        return next((name for name, one in self.addresses if one.ip == address), "")
+
+    def holds(self, address: Address) -> bool:
+        return bool(self.interface_of(address))
+
+    @property
+    def is_member(self) -> bool:
+        """A cluster was made here."""
+        return self.membership.startswith("done ")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """offset_s: the machine's clock minus this host's. error_s: half the round trip in which it was read."""
+
+    offset_s: float = 0.0
+    error_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A VRRP packet that was heard. cast: u or m for preflight's own (sent by address, or to the group), else -."""
+
+    source: Address
+    router_id: int
+    cast: str
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """What a machine heard and reached while all others did the same.
+
+    connects: (address, port) -> open, silent, or what connect(2) said. sent: addresses that packets went to.
+    failed: what could not be tried -> why.
+    """
+
+    listened_s: float = 0.0
+    heard: tuple[Packet, ...] = ()
+    sent: frozenset[Address] = frozenset()
+    connects: Mapping[tuple[Address, int], str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trip:
+    """Round trips to one machine. how: echo (ICMP) or connect (TCP, to sshd)."""
+
+    how: str
+    asked: int
+    answered: int
+    mean_ms: float
+    worst_ms: float
+
+
+@dataclass(frozen=True)
+class Asking:
+    """trips: best measure per peer. full: peer -> (packet size, whether it passed uncut).
+
+    answers: address -> MAC addresses that answer for it; an address that was not asked about is missing.
+    """
+
+    trips: Mapping[Address, Trip] = field(default_factory=dict)
+    echo_lost: Mapping[Address, tuple[int, int]] = field(default_factory=dict)
+    full: Mapping[Address, tuple[int, bool]] = field(default_factory=dict)
+    answers: Mapping[Address, tuple[str, ...]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Small writes with fdatasync in this folder."""
+
+    folder: str = ""
+    samples: int = 0
+    p99_ms: float = 0.0
+    worst_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stall:
+    """The longest overshoot of a sleep of 10 ms within so many seconds."""
+
+    longest_ms: float = 0.0
+    watched_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """All that is known of one machine. missing: what could not be read -> why; the part itself is then empty."""
+
+    host: Host = Host()
+    clock: Clock = Clock()
+    meeting: Meeting = Meeting()
+    asking: Asking = Asking()
+    disk: Disk = Disk()
+    stall: Stall = Stall()
+    missing: Mapping[Part, str] = field(default_factory=dict)

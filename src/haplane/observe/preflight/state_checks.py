@@ -1,0 +1,113 @@
+"""Disks, and what an existing cluster has in its certificates. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+
+from haplane.components.kubernetes import certificate_names
+from haplane.design.hazards.finding import Severity
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, changed, check, control_plane, etcd_members
+from haplane.observe.preflight.probe import Host, Part
+
+# etcd's FAQ: p99 of fdatasync below 10 ms.
+DISK_WARNING_MS = 10
+DISK_ERROR_MS = 100
+# Fewer samples have no p99.
+FEWEST_SAMPLES = 20
+APISERVER = "/etc/kubernetes/pki/apiserver.crt"
+
+
+@check(
+    "disk-quick",
+    hazard="etcd-slow-disk",
+    sentence=f"99 of 100 small writes for etcd are on the disk within {DISK_WARNING_MS} ms",
+    cure="an SSD of its own for /var/lib/etcd",
+    concerns=etcd_members,
+    needs=Part.DISK,
+)
+def disk_quick(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        disk = probe.disk
+        if disk.p99_ms <= DISK_WARNING_MS:
+            if disk.samples < FEWEST_SAMPLES:
+                yield NotTried(name, f"only {disk.samples} writes were timed")
+            continue
+        severity = Severity.ERROR if disk.p99_ms > DISK_ERROR_MS else Severity.WARNING
+        evidence = f"99 of 100 writes with fdatasync in {disk.folder} took up to {disk.p99_ms:.1f} ms"
+        yield Trouble(name, f"{evidence}, the worst of {disk.samples} {disk.worst_ms:.1f} ms", severity)
+
+
+@check(
+    "certificates-valid",
+    hazard="cert-expiring",
+    sentence="no certificate of the cluster ends soon",
+    cure="haplane renew-certs",
+    concerns=changed,
+)
+def certificates_valid(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        if not probe.host.certificates or probe.host.now is None:
+            yield NotTried(name, "it has no certificates yet")
+            continue
+        for path, certificate in _certificates(probe.host).items():
+            if certificate is None:
+                yield NotTried(name, f"{path} is not a certificate that can be read")
+            else:
+                yield from _ending(name, path, certificate, probe.host.now)
+
+
+def _ending(name: str, path: str, certificate: x509.Certificate, now: datetime) -> Iterator[Said]:
+    left = certificate.not_valid_after_utc - now
+    # A CA is replaced on all machines at once; that takes planning.
+    soon = timedelta(days=365 if path.endswith("ca.crt") else 30)
+    if left < soon:
+        ends = f"{path} ends on {certificate.not_valid_after_utc:%Y-%m-%d}"
+        days = left // timedelta(days=1)
+        evidence = f"{ends}, in {days} days" if days >= 0 else f"{ends}: it is over"
+        yield Trouble(name, evidence, Severity.ERROR if left < timedelta(days=7) else Severity.WARNING)
+
+
+@check(
+    "endpoint-in-certificate",
+    hazard="api-endpoint-not-in-san",
+    sentence="every apiserver's certificate names the endpoint and all control-plane machines",
+    cure="kubeadm: {ClusterConfiguration: {apiServer: {certSANs: [...]}}}, then haplane renew-certs",
+    concerns=control_plane,
+)
+def endpoint_in_certificate(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        if APISERVER not in probe.host.certificates:
+            yield NotTried(name, "it has no apiserver yet")
+            continue
+        certificate = _certificates(probe.host)[APISERVER]
+        if certificate is None:
+            yield NotTried(name, f"{APISERVER} is not a certificate that can be read")
+            continue
+        names = _names(certificate)
+        if missing := [one for one in map(str, certificate_names(seen.cluster)) if one not in names]:
+            yield Trouble(name, f"{APISERVER} lacks {', '.join(missing)}")
+
+
+def _names(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    addresses = {str(ip_address(str(one))) for one in found.get_values_for_type(x509.IPAddress)}
+    return frozenset({*found.get_values_for_type(x509.DNSName), *addresses})
+
+
+def _certificates(host: Host) -> Mapping[str, x509.Certificate | None]:
+    """The first of each file: the leaf."""
+    return {path: _certificate(text) for path, text in host.certificates.items()}
+
+
+def _certificate(pem: str) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        return None

@@ -1,0 +1,85 @@
+"""Phases of the endpoint: the balancers, and the VIP in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from haplane.phases.change import Change
+from haplane.phases.context import Context, Phase
+from haplane.phases.gates import api_answers
+
+
+class StartBalancer(Phase):
+    title = "Start the load balancers"
+    rolls = True
+
+    async def run(self, context: Context, do: Change) -> None:
+        await do.component(context.design.components(do.machine)["haproxy"])
+
+    async def gate(self, context: Context, machine: str) -> None:
+        await api_answers(context, machine, context.cluster.machines[machine].address, context.cluster.endpoint.port)
+
+
+class StartVip(Phase):
+    """Rolled, unless old and new keepalived would be deaf to each other: then both would be MASTER meanwhile.
+
+    In that case the BACKUPs stop, the holder changes while nobody else listens, and the BACKUPs start again.
+    """
+
+    title = "Start the virtual IP"
+    rolls = True
+
+    def __init__(self) -> None:
+        self._stopped: set[str] = set()
+        self._all_stopped = asyncio.Event()
+        self._switched = asyncio.Event()
+
+    def rolls_in(self, context: Context) -> bool:
+        return super().rolls_in(context) and not _would_be_deaf(context)
+
+    async def run(self, context: Context, do: Change) -> None:
+        if not (context.is_live and _would_be_deaf(context)):
+            await do.component(context.design.components(do.machine)["keepalived"])
+        elif do.machine == context.backups_first[-1]:
+            await self._switch_holder(context, do)
+        else:
+            await self._switch_backup(context, do)
+
+    async def gate(self, context: Context, machine: str) -> None:
+        await api_answers(context, machine, context.cluster.endpoint.vip.ip, context.cluster.endpoint.port)
+
+    async def _switch_backup(self, context: Context, do: Change) -> None:
+        await do.do(
+            "stop keepalived: it would not hear the holder any more, and take the VIP too",
+            lambda: do.sh("systemctl stop keepalived"),
+        )
+        self._stopped.add(do.machine)
+        if len(self._stopped) == len(context.facts) - 1:
+            self._all_stopped.set()
+        try:
+            if not do.dry:
+                await self._switched.wait()
+        except asyncio.CancelledError:
+            # The holder could not be changed: as it was before is better than without a BACKUP.
+            await asyncio.shield(do.sh("systemctl start keepalived"))
+            raise
+        await do.component(context.design.components(do.machine)["keepalived"], was_stopped=True)
+
+    async def _switch_holder(self, context: Context, do: Change) -> None:
+        if not do.dry and len(context.facts) > 1:
+            await self._all_stopped.wait()
+        do.gated = True
+        await do.component(context.design.components(do.machine)["keepalived"])
+        if not do.dry:
+            await do.gate(lambda: self.gate(context, do.machine))
+        self._switched.set()
+
+
+def _would_be_deaf(context: Context) -> bool:
+    """Does some machine's keepalived speak now what the designed one does not understand?"""
+    for name, facts in context.facts.items():
+        spoken = facts.loaded.get("keepalived")
+        designed = context.design.components(name)["keepalived"].loaded
+        if spoken and spoken.split(".")[-1] != designed.dialect:
+            return True
+    return False

@@ -1,0 +1,177 @@
+"""Phase that brings the static pods of a running control plane to the design: an apiserver's flag, etcd's timers.
+
+kubeadm says what they should be; haplane puts them in place, one machine and one pod at a time, each only while no
+balancer sends new clients there, and puts back what does not become healthy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from haplane.components import haproxy
+from haplane.components.base import RUN
+from haplane.components.kubernetes import INIT_FILE, PARKED
+from haplane.observe.facts import AUTHORITY
+from haplane.phases.change import Change
+from haplane.phases.context import Context, Phase
+from haplane.phases.gates import api_answers
+
+# However haplane ends, the balancers send clients to the machine again after this long.
+DRAINED_AT_MOST_S = 600
+# A request that is under way when its server is drained has this long; what takes longer is a watch, and resumes.
+SETTLE_S = 1.0
+HEALTHY_WITHIN_S = 120
+
+MANIFESTS = "/etc/kubernetes/manifests"
+NEW = f"{RUN}/manifests"
+
+# kubeadm's own answer, without touching anything. A member knows its peers from its data: the ones in the manifest are
+# those of the day it joined, and stay.
+MAKE = f"""set -e
+rm -rf {NEW}
+mkdir -p {NEW}
+export KUBEADM_INIT_DRYRUN_DIR={NEW}
+kubeadm init phase control-plane all --dry-run --config {INIT_FILE} > /dev/null
+if [ -f {MANIFESTS}/etcd.yaml ]; then
+  kubeadm init phase etcd local --dry-run --config {INIT_FILE} > /dev/null
+  peers=$(grep -E -- '--initial-cluster(-state)?=' {MANIFESTS}/etcd.yaml)
+  awk -v peers="$peers" \\
+    '/--initial-cluster-state=/ {{ next }} /--initial-cluster=/ {{ print peers; next }} {{ print }}' \\
+    {NEW}/etcd.yaml > {NEW}/.etcd
+  mv {NEW}/.etcd {NEW}/etcd.yaml
+fi
+"""
+DIFFERING = f"""{MAKE}
+for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+  if [ -f {NEW}/$pod.yaml ] && ! cmp -s {NEW}/$pod.yaml {MANIFESTS}/$pod.yaml; then echo $pod; fi
+done
+"""
+
+# A pod is taken away, and put there anew once its processes have ended: a kubelet that replaces one by itself looks
+# only every 15 s. etcd's turn takes the apiserver beside it away as well: before a kubelet starts a changed pod it
+# deletes the old one's mirror through that apiserver, which without its etcd only times out (measured: 45 s), and
+# refused goes on at once. An apiserver waits for its watches until it is killed after 30 s; nobody new is sent there,
+# so it is killed after 5. What is taken away is parked: should the machine restart now, its kubelet puts it back.
+REPLACE = f"""{MAKE}
+e="etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+--cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
+healthy() {{
+  case $1 in
+    etcd) curl -sf -m 2 -o /dev/null http://127.0.0.1:2381/health ;;
+    kube-apiserver) curl -sf -m 2 -o /dev/null --cacert {AUTHORITY} \\
+      --connect-to kubernetes:6443:127.0.0.1:6443 https://kubernetes:6443/readyz ;;
+    kube-controller-manager) curl -sfk -m 2 -o /dev/null https://127.0.0.1:10257/healthz ;;
+    kube-scheduler) curl -sfk -m 2 -o /dev/null https://127.0.0.1:10259/healthz ;;
+  esac
+}}
+gone() {{  # pod, quarter seconds
+  for i in $(seq $2); do pidof $1 > /dev/null || return 0; sleep 0.25; done
+  return 1
+}}
+take() {{
+  for pod in $1; do
+    [ ! -f {MANIFESTS}/$pod.yaml ] || cp {MANIFESTS}/$pod.yaml {PARKED}/$pod.yaml
+  done
+  sync -f {PARKED}
+  for pod in $1; do rm -f {MANIFESTS}/$pod.yaml; done
+  gone kube-apiserver 20 || case " $1 " in *" kube-apiserver "*) kill -9 $(pidof kube-apiserver) ;; esac
+  for pod in $1; do gone $pod 160 || kill -9 $(pidof $pod); done
+  sleep 3  # the kubelet, too, has to see that they ended
+}}
+put() {{  # pod, folder
+  cp $2/$1.yaml {MANIFESTS}/.$1.haplane
+  chmod 600 {MANIFESTS}/.$1.haplane
+  sync -f {MANIFESTS}/.$1.haplane
+  mv -f {MANIFESTS}/.$1.haplane {MANIFESTS}/$1.yaml
+  for i in $(seq {HEALTHY_WITHIN_S * 4}); do
+    if pidof $1 > /dev/null && healthy $1; then return 0; fi
+    sleep 0.25
+  done
+  echo "$1 did not become healthy within {HEALTHY_WITHIN_S} s; its last lines:" >&2
+  tail -n 5 "$(ls -t /var/log/pods/kube-system_$1-*/*/*.log | head -n 1)" >&2 || true
+  return 1
+}}
+differs() {{ [ -f {NEW}/$1.yaml ] && ! cmp -s {NEW}/$1.yaml {MANIFESTS}/$1.yaml; }}
+mkdir -p {PARKED}
+# What an earlier run had taken away is there again before anything else is.
+for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+  if [ -f {PARKED}/$pod.yaml ] && [ ! -f {MANIFESTS}/$pod.yaml ]; then put $pod {PARKED}; fi
+  rm -f {PARKED}/$pod.yaml
+done
+for turn in "etcd kube-apiserver" kube-apiserver kube-controller-manager kube-scheduler; do
+  differs ${{turn%% *}} || continue
+  if [ "${{turn%% *}}" = etcd ] && $e endpoint status | cut -d, -f6 | grep -q true; then
+    me=$($e endpoint status | cut -d, -f2 | tr -d ' ')
+    other=$($e member list | grep ', started,' | grep -v "^$me" | grep 'false$' | head -n 1 | cut -d, -f1)
+    if [ -n "$other" ]; then $e move-leader "$other" || true; fi
+  fi
+  echo "replacing $turn"
+  take "$turn"
+  for pod in $turn; do
+    if ! put $pod {NEW}; then
+      echo "putting the previous ones back" >&2
+      for pod in $turn; do put $pod {PARKED} || true; done
+      exit 1
+    fi
+  done
+  rm -f {PARKED}/*.yaml
+done
+kubeadm init phase upload-config kubeadm --config {INIT_FILE} --kubeconfig /etc/kubernetes/admin.conf > /dev/null
+"""
+
+
+class ReconfigureNodes(Phase):
+    title = "Reconfigure the control plane"
+    rolls = True
+
+    def machines(self, context: Context) -> Sequence[str]:
+        return context.decision.members
+
+    async def run(self, context: Context, do: Change) -> None:
+        design = context.design.components(do.machine)["kubeadm"]
+        if not do.differs(design):
+            return
+        await do.files(design)
+
+        async def reconfigure() -> None:
+            do.remember(design)
+            differing = (await do.sh(DIFFERING, shown_as="kubeadm init phase control-plane all --dry-run")).stdout
+            if differing.split():
+                async with _drained(context, do):
+                    await do.job("reconfigure", REPLACE, shown_as=f"replace {', '.join(differing.split())}")
+
+        await do.do(
+            "replace the static pods that this changes, one after the other, with no new client sent there", reconfigure
+        )
+
+    async def gate(self, context: Context, machine: str) -> None:
+        await api_answers(context, machine, context.cluster.machines[machine].address, haproxy.APISERVER_PORT)
+
+
+@asynccontextmanager
+async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
+    """No balancer sends new connections to the machine's apiserver meanwhile."""
+    balancers = [context.remotes[name] for name in context.remotes]
+
+    async def everywhere(script: str, shown_as: str) -> None:
+        await asyncio.gather(*(remote.run(script, shown_as=shown_as, check=False) for remote in balancers))
+
+    timer = f"haplane-undrain-{do.machine}"
+    back = haproxy.set_server_command(do.machine, "ready")
+    # The timer first: nobody stays drained because haplane died.
+    later = f"systemd-run --quiet --on-active={DRAINED_AT_MOST_S} --unit={timer} /bin/sh -c {shlex.quote(back)}"
+    await everywhere(
+        f"systemctl stop {timer}.timer 2>/dev/null\n{later} && {haproxy.set_server_command(do.machine, 'drain')}",
+        f"drain {do.machine}",
+    )
+    try:
+        await asyncio.sleep(SETTLE_S)
+        yield
+        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, haproxy.APISERVER_PORT)
+    finally:
+        await asyncio.shield(
+            everywhere(f"{back}; systemctl stop {timer}.timer 2>/dev/null; true", f"send clients to {do.machine} again")
+        )
