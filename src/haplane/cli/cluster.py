@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from haplane.phases.apply import Applied, Inputs
     from haplane.phases.change import Step
     from haplane.phases.probing import Seen
+    from haplane.phases.saved_plan import Plan
 
 File = Annotated[Path, Parameter(name=["--file", "-f"])]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -41,6 +42,7 @@ def plan(
     json: Json = False,
     exit_code: Annotated[bool, Parameter(negative=())] = False,
     skip: tuple[str, ...] = (),
+    out: Path | None = None,
 ) -> int:
     """Show what apply would do now: every command as a sentence, every file as a diff. Touches nothing.
 
@@ -50,12 +52,17 @@ def plan(
         Exit with 1 if anything would change.
     skip
         Leave this machine out (repeatable).
+    out
+        Save the plan in this file; apply --plan does exactly that, or refuses.
     """
     from haplane.phases import apply as phases
+    from haplane.phases import saved_plan
 
-    cluster = load_cluster(file)
-    facts = load_facts(file)
-    steps = run(lambda terminal: phases.plan(_inputs(cluster, facts, terminal, skip)))
+    cluster, facts = load_cluster(file), load_facts(file)
+    made = run(lambda terminal: phases.plan(_inputs(cluster, facts, terminal, skip)))
+    steps = made.steps
+    if out is not None:
+        write_file(out, saved_plan.written(made, cluster=cluster.name))
     if json:
         show_json(_steps_as_json(steps))
     else:
@@ -104,7 +111,12 @@ def preflight(
 
 
 def apply(
-    *, file: File = DEFAULT_FILE, json: Json = False, skip: tuple[str, ...] = (), probe_rate: float = 20.0
+    *,
+    file: File = DEFAULT_FILE,
+    json: Json = False,
+    skip: tuple[str, ...] = (),
+    plan: Path | None = None,
+    probe_rate: float = 20.0,
 ) -> None:
     """Bring the machines to what the file says. Can be interrupted at any moment and run again.
 
@@ -112,11 +124,16 @@ def apply(
     ----------
     skip
         Leave this machine out (repeatable); the cluster must have quorum without it.
+    plan
+        Do exactly what this saved plan says; refuse if the machines or the file changed since.
     probe_rate
         How often the endpoint is asked per second while a live cluster is changed.
     """
     cluster, facts = load_cluster(file), load_facts(file)
-    applied = run(lambda terminal: apply_cluster(cluster, facts, terminal, skip=skip, probe_rate=probe_rate))
+    exactly = _saved_plan(plan, cluster) if plan else None
+    applied = run(
+        lambda terminal: apply_cluster(cluster, facts, terminal, skip=skip, exactly=exactly, probe_rate=probe_rate)
+    )
     steps, seen = applied.steps, applied.seen
     if json:
         show_json(_steps_as_json(steps) | {"probe": asdict(seen) if seen else None})
@@ -130,7 +147,13 @@ def apply(
 
 
 async def apply_cluster(
-    cluster: Cluster, facts: MeasuredFacts, terminal: Terminal, *, skip: tuple[str, ...] = (), probe_rate: float = 20.0
+    cluster: Cluster,
+    facts: MeasuredFacts,
+    terminal: Terminal,
+    *,
+    skip: tuple[str, ...] = (),
+    exactly: Plan | None = None,
+    probe_rate: float = 20.0,
 ) -> Applied:
     """apply; a bundle that was never made is made before any machine is touched."""
     from haplane.phases import apply as phases
@@ -139,7 +162,17 @@ async def apply_cluster(
     if inputs.bundle is None:
         await inputs.obtain()
         inputs = _inputs(cluster, facts, terminal, skip)
-    return await phases.apply(replace(inputs, probe_rate=probe_rate))
+    return await phases.apply(replace(inputs, probe_rate=probe_rate), exactly=exactly)
+
+
+def _saved_plan(file: Path, cluster: Cluster) -> Plan:
+    from haplane.phases import saved_plan
+
+    try:
+        text = file.read_text(errors="replace")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read", where=str(file.absolute()), why=str(error)) from None
+    return saved_plan.read(text, file=str(file), cluster=cluster.name)
 
 
 def status(

@@ -16,6 +16,16 @@ from haplane.model.cluster import Cluster, EtcdTopology, Value
 
 CONFIG_FOLDER = "/etc/haplane"
 INIT_FILE = f"{CONFIG_FOLDER}/kubeadm-init.yaml"
+PATCHES = f"{CONFIG_FOLDER}/patches"
+# goaway-chance: after a restart, clients find their way back to all apiservers. shutdown-delay-duration: one that is
+# told to stop says so by /readyz, and serves until balancers have noticed.
+API_SERVER_ARGUMENTS = {"goaway-chance": "0.001", "shutdown-delay-duration": "10s"}
+# The delay, and 60 s for requests that are under way (kube-apiserver's request timeout).
+API_SERVER_GRACE_S = 75
+API_SERVER_PATCH = f"""\
+spec:
+  terminationGracePeriodSeconds: {API_SERVER_GRACE_S}
+"""
 BINARIES = ("kubeadm", "kubelet", "kubectl", "etcdctl")
 
 PARKED = f"{STATE}/parked"
@@ -63,6 +73,7 @@ def kubeadm_design(view: View) -> ComponentDesign:
         name="kubeadm",
         packages=(),
         file_sets=(
+            FileSet((File(f"{PATCHES}/kube-apiserver+strategic.yaml", API_SERVER_PATCH),)),
             FileSet(
                 (File(INIT_FILE, init_file(view), mode=0o600),),
                 validate=f"/usr/local/bin/kubeadm config validate --config .{INIT_FILE}",
@@ -80,6 +91,7 @@ def init_file(view: View) -> str:
         "kind": "InitConfiguration",
         "localAPIEndpoint": _local_endpoint(view),
         "nodeRegistration": _registration(view),
+        "patches": {"directory": PATCHES},
         # kubeadm makes one in any case; without this it would be good for a day.
         "bootstrapTokens": [{"ttl": "1h0m0s"}],
         # Their images come with the workers' part of a cluster.
@@ -97,8 +109,7 @@ def init_file(view: View) -> str:
         },
         "apiServer": {
             "certSANs": certificate_names(cluster),
-            # goaway-chance: after a restart, clients find their way back to all apiservers.
-            "extraArgs": [{"name": "goaway-chance", "value": "0.001"}],
+            "extraArgs": [{"name": name, "value": value} for name, value in API_SERVER_ARGUMENTS.items()],
         },
     }
     if etcd_part := _etcd(view):
@@ -107,6 +118,9 @@ def init_file(view: View) -> str:
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "cgroupDriver": "systemd",
+        # A reboot that is asked for lets static pods end as they would by themselves.
+        "shutdownGracePeriod": "90s",
+        "shutdownGracePeriodCriticalPods": "80s",
     }
     documents = [
         _merged(init, cluster.kubeadm.get("InitConfiguration", {})),
@@ -130,6 +144,7 @@ def join_file(view: View, *, token: str, authority_hash: str, certificate_key: s
         },
         "controlPlane": {"localAPIEndpoint": _local_endpoint(view), "certificateKey": certificate_key},
         "nodeRegistration": _registration(view),
+        "patches": {"directory": PATCHES},
     }
     return yaml.safe_dump(_merged(join, view.cluster.kubeadm.get("JoinConfiguration", {})), sort_keys=False)
 

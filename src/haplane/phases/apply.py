@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haplane.design.design import Design, identity
-from haplane.design.hazards import Finding, lint, stops
 from haplane.design.solved import solved
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
-from haplane.model.errors import ExitCode, HaplaneError
+from haplane.model.cluster import Cluster
+from haplane.model.errors import HaplaneError
 from haplane.model.facts import NOTHING_MEASURED, MeasuredFacts
 from haplane.model.progress import Progress
 from haplane.observe import facts as facts_of
@@ -33,6 +32,8 @@ from haplane.phases.lock import LockLost, locked
 from haplane.phases.prepare import InstallPackages, PrepareHost, PrepareKubelet, SendBundle, StartContainerd
 from haplane.phases.probing import RATE, Seen, probing
 from haplane.phases.reconfigure import ReconfigureNodes
+from haplane.phases.refuse import refuse_hazards, refuse_unbuilt, refuse_unfit_machines
+from haplane.phases.saved_plan import Plan, fingerprint, refuse_unless_same
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 PHASES: tuple[type[Phase], ...] = (
@@ -78,77 +79,47 @@ class Applied:
     seen: Seen | None = None
 
 
-class Hazardous(HaplaneError):
-    """The design has hazards that nobody accepted; nothing was touched."""
-
-    exit_code = ExitCode.FINDING
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__(
-            f"{len(findings)} hazard{'' if len(findings) == 1 else 's'} in the file: nothing was changed",
-            why="\n".join(str(finding) for finding in findings),
-            hint="mend the file; or, if you know better, accept one with its reason: accept: {ID: REASON}",
-        )
-
-
-def refuse_hazards(design: Design) -> None:
-    """Raises Hazardous with all that lint found and nobody accepted."""
-    if found := stops(lint(design)):
-        raise Hazardous(found)
-
-
-def _refuse_unbuilt(cluster: Cluster) -> None:
-    """What is designed, linted and rendered already, and not applied yet."""
-    unbuilt = {
-        "a balancer on machines of its own (balancer.role: balancer)": cluster.balancer is BalancerRole.BALANCER,
-        "etcd on machines of its own (etcd.topology: external)": cluster.etcd.topology is EtcdTopology.EXTERNAL,
-        "an endpoint that somebody else owns (endpoint.by: external)": cluster.endpoint.by is EndpointOwner.EXTERNAL,
-        "workers (roles: [worker])": bool(cluster.with_role(Role.WORKER)),
-    }
-    if asked := [what for what, is_asked in unbuilt.items() if is_asked]:
-        raise HaplaneError(
-            "this topology is not applied yet; nothing was changed",
-            where=cluster.file,
-            why="\n".join(asked),
-            hint="haplane design, lint and render work for it",
-        )
-
-
-async def plan(inputs: Inputs) -> tuple[Step, ...]:
+async def plan(inputs: Inputs) -> Plan:
     """What an apply would do now, machine by machine. Touches nothing."""
     _refuse(inputs)
     async with Fleet(inputs.cluster.machines) as fleet:
         remotes, silent = await _connect(fleet, inputs)
         context = await _context(inputs, remotes, silent, token="", dry=True)
-        return await _run(context)
+        return Plan(await _run(context), fingerprint(context))
 
 
-async def apply(inputs: Inputs) -> Applied:
-    """Bring the machines to the design. Can be killed at any moment and run again."""
+async def apply(inputs: Inputs, *, exactly: Plan | None = None) -> Applied:
+    """Bring the machines to the design. Can be killed at any moment and run again.
+
+    exactly: a plan that was saved; anything else is refused.
+    """
     _refuse(inputs)
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(Fleet(inputs.cluster.machines))
         remotes, silent = await _connect(fleet, inputs)
         token = await stack.enter_async_context(locked(remotes, command="haplane apply"))
         context = await _context(inputs, remotes, silent, token=token, dry=False)
+        now = Plan(await _run(replace(context, dry=True)), fingerprint(context))
+        if exactly is not None:
+            refuse_unless_same(exactly, now)
+        if not now.steps:
+            return Applied(())
+        await refuse_unfit_machines(inputs.cluster, remotes, context.design.timers, inputs.progress)
         bundle = context.design.bundle
         if bundle is None or any(bundle.folder_name not in one.bundles for one in context.facts.values()):
             manifest, context.bundle_folder = await inputs.obtain()
             context.design = replace(context.design, bundle=manifest)
         if not context.is_live:
             return Applied(await _run(context))
-        if not await _run(replace(context, dry=True)):
-            return Applied(())
-        async with probing(
-            inputs.cluster, fleet, context.design.authority, inputs.progress, rate=inputs.probe_rate
-        ) as seen:
+        authority = context.design.authority
+        async with probing(inputs.cluster, fleet, authority, inputs.progress, rate=inputs.probe_rate) as seen:
             steps = await _run(context)
         return Applied(steps, seen)
 
 
 def _refuse(inputs: Inputs) -> None:
     refuse_hazards(solved(inputs.cluster, inputs.facts)[0])
-    _refuse_unbuilt(inputs.cluster)
+    refuse_unbuilt(inputs.cluster)
 
 
 async def _connect(fleet: Fleet, inputs: Inputs) -> tuple[dict[str, Remote], dict[str, HaplaneError]]:

@@ -314,6 +314,14 @@ API = (
         configuration("featureGates:", "  ControlPlaneKubeletLocalMode: true"),
     ),
     Planted(
+        "api-shutdown-delay",
+        WARNING,
+        "arguments of the apiserver without a delay",
+        configuration("apiServer:", '  extraArgs: [{name: goaway-chance, value: "0.001"}] # <-'),
+        "arguments of the apiserver with a delay of its own",
+        configuration("apiServer:", "  extraArgs: # fine", "  - {name: shutdown-delay-duration, value: 15s}"),
+    ),
+    Planted(
         "api-no-goaway",
         ADVICE,
         "other arguments instead",

@@ -12,8 +12,8 @@ from tests.design.hazards.planted_machines import MACHINES
 from tests.design.hazards.planted_vip import VIP
 
 from haplane.design.hazards import CATALOGUE, Hazard, Moment
-from haplane.design.hazards.registry import WAITING
 from haplane.design.hazards.unseen import NOT_IN_FILE, PARTLY
+from haplane.observe.preflight import CHECKS
 
 PLANTED = (*MACHINES, *VIP, *BALANCER, *API)
 
@@ -25,8 +25,8 @@ one and shows the reason wherever it is found.
 
 - **lint**: in the file alone (`haplane lint`). What the file leaves to haplane is judged after it was derived, so that
   a design without overrides has no finding. Findings point to the line that causes them.
-- **preflight**: on the machines, before anything is changed. **status**: in the running cluster. `planned` means that
-  nothing looks for it yet.
+- **preflight**: on the machines, before anything is changed (`haplane preflight`); the name is that of the check in
+  [preflight.md](preflight.md). **status**: in the running cluster; nothing looks there for hazards yet.
 
 The names under lint are those of tests in `tests/design/hazards`: each hazard is planted in a file and must be found on
 its line, and a file that nearly has it must pass. This page is made from the catalogue, the checks and these tests;
@@ -62,9 +62,17 @@ def _sections() -> Iterator[str]:
 
 
 def _row(hazard: Hazard) -> str:
-    later = ["planned" if moment in hazard.moments else "" for moment in (Moment.PREFLIGHT, Moment.STATUS)]
-    cells = [f"`{hazard.id}`", hazard.condition, hazard.goes_wrong, _lint(hazard), *later]
+    status = "not yet: no command looks for it" if Moment.STATUS in hazard.moments else ""
+    cells = [f"`{hazard.id}`", hazard.condition, hazard.goes_wrong, _lint(hazard), _preflight(hazard), status]
     return "| " + " | ".join(cells) + " |"
+
+
+def _preflight(hazard: Hazard) -> str:
+    """Names of the checks that look for it, or why there are none."""
+    if Moment.PREFLIGHT not in hazard.moments:
+        return ""
+    names = [f"`{check.name}`" for check in CHECKS if check.hazard == hazard.id]
+    return ", ".join(names) or "not yet: see preflight.md"
 
 
 def _lint(hazard: Hazard) -> str:
@@ -73,8 +81,6 @@ def _lint(hazard: Hazard) -> str:
         return ""
     if hazard.id in NOT_IN_FILE:
         return f"not yet: {NOT_IN_FILE[hazard.id]}"
-    if hazard.id in WAITING:
-        return f"not yet: {WAITING[hazard.id][1]}"
     planted = [one for one in PLANTED if one.hazard == hazard.id]
     found = ", ".join(f"`{one.title}`" for one in planted)
     passes = ", ".join(f"`{one.near_miss}`" for one in planted)

@@ -14,7 +14,7 @@ from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
 from haplane.design.hazards import CATALOGUE, Moment, Severity, lint, stops
-from haplane.design.hazards.registry import CHECKS, WAITING, hazard
+from haplane.design.hazards.registry import CHECKS, hazard
 from haplane.design.hazards.unseen import NOT_IN_FILE, PARTLY
 from haplane.lab.files import LabPaths, write_default
 from haplane.model.cluster import Cluster, Machine, Role, Ssh
@@ -47,8 +47,8 @@ def test_the_labs_cluster_has_no_hazard(tmp_path: Path) -> None:
 
 def test_every_hazard_of_the_file_is_checked_or_has_a_reason() -> None:
     of_the_file = {one.id for one in CATALOGUE.values() if Moment.LINT in one.moments}
-    assert of_the_file == {*CHECKS, *WAITING, *NOT_IN_FILE, *OF_ACCEPT}
-    assert len(of_the_file) == len(CHECKS) + len(WAITING) + len(NOT_IN_FILE) + len(OF_ACCEPT)
+    assert of_the_file == {*CHECKS, *NOT_IN_FILE, *OF_ACCEPT}
+    assert len(of_the_file) == len(CHECKS) + len(NOT_IN_FILE) + len(OF_ACCEPT)
     assert {*PARTLY} <= {*CHECKS}
 
 
@@ -59,12 +59,6 @@ def test_every_check_has_a_planted_hazard() -> None:
 def test_planted_hazards_have_names_of_their_own() -> None:
     for names in ([(one.hazard, one.title) for one in PLANTED], [(one.hazard, one.near_miss) for one in PLANTED]):
         assert len(set(names)) == len(names)
-
-
-@pytest.mark.parametrize("id", WAITING)
-def test_a_check_waits_only_as_long_as_the_default_design_has_its_hazard(id: str) -> None:
-    check, _ = WAITING[id]
-    assert {finding.hazard for finding in check(Design(three_nodes()))} == {id}
 
 
 def test_a_check_of_an_unknown_hazard_cannot_be_registered() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from haplane.components import haproxy, kubernetes
+from haplane.components.kubernetes import API_SERVER_ARGUMENTS
 from haplane.design.design import Design
 from haplane.design.hazards.effective import extra_arguments, go_duration_s, passed
 from haplane.design.hazards.finding import Finding
@@ -61,11 +62,11 @@ def check_kubelets_use_their_own_apiserver(design: Design) -> Iterator[Finding]:
         yield warning(because, "leave the feature gate on", where)
 
 
-@hazard("api-shutdown-delay", waits_for="haplane gives the apiserver no shutdown-delay-duration of its own yet")
+@hazard("api-shutdown-delay")
 def check_apiservers_stop_late(design: Design) -> Iterator[Finding]:
     """Balancers must have taken an apiserver out before it closes its port."""
     given = extra_arguments(design.cluster, CONFIGURATION, "apiServer", "extraArgs")
-    delay = given.flags.get("shutdown-delay-duration", "0") if given else "0"
+    delay = (given.flags if given else API_SERVER_ARGUMENTS).get("shutdown-delay-duration", "0")
     delay_s = go_duration_s(delay)
     timings = [haproxy.timing(design.view(one.name)) for one in design.cluster.balancers]
     needed_s = max((one.fall * one.interval_ms + one.check_timeout_ms for one in timings), default=0) / 1000 + 1

@@ -16,26 +16,18 @@ Check = Callable[[Design], Iterator[Finding]]
 
 # hazard id -> its check; in the order in which modules are read.
 CHECKS: Final[dict[str, Check]] = {}
-# Checks that exist but do not run, because the default design has the hazard: hazard id -> (check, what is missing).
-WAITING: Final[dict[str, tuple[Check, str]]] = {}
 
 
-def hazard(id: str, *, waits_for: str = "") -> Callable[[Check], Check]:
-    """Registers a check; its findings get the hazard's id, so that a check need not name it again.
-
-    waits_for: what the default design lacks. Such a check does not run until the design has it.
-    """
-    if Moment.LINT not in CATALOGUE[id].moments or id in CHECKS or id in WAITING:
+def hazard(id: str) -> Callable[[Check], Check]:
+    """Registers a check; its findings get the hazard's id, so that a check need not name it again."""
+    if Moment.LINT not in CATALOGUE[id].moments or id in CHECKS:
         raise ValueError(f"{id} is not looked for in the file, or twice")
 
     def register(check: Check) -> Check:
         def named(design: Design) -> Iterator[Finding]:
             return (replace(finding, hazard=id) for finding in check(design))
 
-        if waits_for:
-            WAITING[id] = (named, waits_for)
-        else:
-            CHECKS[id] = named
+        CHECKS[id] = named
         return named
 
     return register

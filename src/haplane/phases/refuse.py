@@ -1,0 +1,59 @@
+"""Why an apply does not even begin: hazards in the file or on the machines, and topologies that are not applied yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from haplane.components.base import Timers
+from haplane.design.design import Design
+from haplane.design.hazards import Finding, lint, stops
+from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
+from haplane.model.errors import ExitCode, HaplaneError
+from haplane.model.progress import Progress
+from haplane.observe.preflight import preflight
+from haplane.transport.ssh import Remote
+
+
+class Hazardous(HaplaneError):
+    """Hazards of severity error that nobody accepted; nothing was touched."""
+
+    exit_code = ExitCode.FINDING
+
+    def __init__(self, findings: Sequence[Finding], where: str) -> None:
+        super().__init__(
+            f"{len(findings)} hazard{'' if len(findings) == 1 else 's'} {where}: nothing was changed",
+            why="\n".join(str(finding) for finding in findings),
+            hint="mend it; or, if you know better, accept one in the file with your reason: accept: {ID: REASON}",
+        )
+
+
+def refuse_hazards(design: Design) -> None:
+    """Raises Hazardous with all that lint found and nobody accepted."""
+    if found := stops(lint(design)):
+        raise Hazardous(found, "in the file")
+
+
+async def refuse_unfit_machines(
+    cluster: Cluster, remotes: Mapping[str, Remote], timers: Timers, progress: Progress
+) -> None:
+    """The quick part of preflight. Raises Hazardous with all that it found and nobody accepted."""
+    report = await preflight(cluster, remotes, slow=False, progress=progress, timers=timers)
+    if found := stops(report.findings):
+        raise Hazardous(found, "on the machines")
+
+
+def refuse_unbuilt(cluster: Cluster) -> None:
+    """What is designed, linted and rendered already, and not applied yet. Raises HaplaneError."""
+    unbuilt = {
+        "a balancer on machines of its own (balancer.role: balancer)": cluster.balancer is BalancerRole.BALANCER,
+        "etcd on machines of its own (etcd.topology: external)": cluster.etcd.topology is EtcdTopology.EXTERNAL,
+        "an endpoint that somebody else owns (endpoint.by: external)": cluster.endpoint.by is EndpointOwner.EXTERNAL,
+        "workers (roles: [worker])": bool(cluster.with_role(Role.WORKER)),
+    }
+    if asked := [what for what, is_asked in unbuilt.items() if is_asked]:
+        raise HaplaneError(
+            "this topology is not applied yet; nothing was changed",
+            where=cluster.file,
+            why="\n".join(asked),
+            hint="haplane design, lint and render work for it",
+        )
