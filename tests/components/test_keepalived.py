@@ -66,6 +66,13 @@ def test_the_virtual_router_id_is_stable_and_differs_between_clusters() -> None:
     assert first != keepalived.virtual_router_id(other)
 
 
+def test_an_id_that_a_stranger_was_heard_with_is_not_taken() -> None:
+    taken = keepalived.virtual_router_id(three_nodes())
+    other = keepalived.virtual_router_id(three_nodes(), frozenset({taken}))
+    assert other != taken
+    assert 1 <= keepalived.virtual_router_id(three_nodes(), frozenset(range(1, 256))) <= 255
+
+
 # Recorded from keepalived 2.3.3, shortened.
 DUMP = '[{"data":{"iname":"api","ifp_ifname":"eth0","vrid":195,"vipset":false,"state":%d,"wantstate":1},"stats":{}}]'
 

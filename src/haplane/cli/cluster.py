@@ -97,7 +97,14 @@ def preflight(
             found = await fleet.connect_all(list(cluster.machines.values()))
             remotes = {name: one for name, one in found.items() if isinstance(one, Remote)}
             silent = {name: one.what for name, one in found.items() if not isinstance(one, Remote)}
-            seen = await look.preflight(cluster, remotes, slow=not quick, progress=terminal, timers=solution.timers)
+            seen = await look.preflight(
+                cluster,
+                remotes,
+                slow=not quick,
+                progress=terminal,
+                timers=solution.timers,
+                router_ids=facts.router_ids,
+            )
             return seen, silent
 
     seen, silent = run(work)

@@ -139,6 +139,7 @@ class View:
     """Everything a component may look at when it designs one machine. Pure data.
 
     authority: the cluster's CA certificate (PEM, public), None before it was made. bundle: None before it was made.
+    router_ids_of_others: VRRP's virtual router ids that strangers on the network use.
     """
 
     cluster: Cluster
@@ -147,6 +148,7 @@ class View:
     authority: str | None
     bundle: BundleManifest | None
     timers: Timers = CALM
+    router_ids_of_others: frozenset[int] = frozenset()
 
     @property
     def position(self) -> int:

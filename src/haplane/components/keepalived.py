@@ -96,10 +96,10 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
     }
     derived: Settings = {
         "global_defs": {
-            "router_id": Setting(machine.name),
+            "router_id": Setting(machine.name, "its name in keepalived's own messages"),
             "vrrp_version": Setting("3", "intervals shorter than a second, and IPv6 (RFC 9568)"),
             "enable_script_security": Setting("", "no check that somebody other than root could change"),
-            "script_user": Setting("nobody nogroup"),
+            "script_user": Setting("nobody nogroup", "a question to loopback needs no rights"),
             "vrrp_startup_delay": Setting("5", "not before network and balancer have settled after a boot"),
             "vrrp_garp_master_refresh": Setting("60", "a neighbour that missed the announcement hears of it again"),
             "vrrp_higher_prio_send_advert": Setting("true", "ends a split as soon as it is heard"),
@@ -108,17 +108,20 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
         },
         "vrrp_script": {
             "script": Setting(f'"{CHECK_FILE}"', "the balancer's own health page, on loopback"),
-            "interval": Setting(f"{timers.check_interval_ms / 1000:g}"),
-            "timeout": Setting("1"),
-            "fall": Setting("2"),
-            "rise": Setting("2"),
+            "interval": Setting(f"{timers.check_interval_ms / 1000:g}", "how soon a hung balancer is seen"),
+            "timeout": Setting("1", "for the script itself; the question in it ends sooner"),
+            "fall": Setting("2", "one question may be lost"),
+            "rise": Setting("2", "a balancer that flaps does not get the VIP"),
             "init_fail": Setting("", "a balancer has to answer before its machine can hold the VIP"),
         },
         "vrrp_instance": {
             "state": Setting("BACKUP", "nobody is born MASTER: nopreempt needs it"),
             "nopreempt": Setting("", "a machine that comes back does not cause a second outage"),
             "interface": Setting(interface_of(view), "the one that has the machine's address"),
-            "virtual_router_id": Setting(str(virtual_router_id(cluster)), "from the cluster's name and VIP"),
+            "virtual_router_id": Setting(
+                str(virtual_router_id(cluster, view.router_ids_of_others)),
+                "from the cluster's name and VIP; the next one that nobody else on the network was heard with",
+            ),
             "priority": Setting(
                 str(max(1, TOP_PRIORITY - position * step)),
                 f"by the file's order, in steps of {step}: {SKEW_APART_MS} ms between two backups",
@@ -155,13 +158,17 @@ ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
 """
 
 
-def virtual_router_id(cluster: Cluster) -> int:
-    """From the file, else from the cluster's name and VIP, so that clusters on one network rarely share one."""
+def virtual_router_id(cluster: Cluster, of_others: frozenset[int] = frozenset()) -> int:
+    """From the file, else from the cluster's name and VIP, so that clusters on one network rarely share one.
+
+    of_others: ids that strangers were heard with; not taken as long as one is free.
+    """
     endpoint = cluster.endpoint
     if endpoint.virtual_router_id is not None:
         return endpoint.virtual_router_id
     digest = hashlib.sha256(f"{cluster.name} {endpoint.vip.ip}".encode()).digest()
-    return 1 + int.from_bytes(digest[:4], "big") % 255
+    first = int.from_bytes(digest[:4], "big") % 255
+    return next((one for step in range(255) if (one := 1 + (first + step) % 255) not in of_others), 1 + first)
 
 
 def priority_step(advert_ms: int) -> int:

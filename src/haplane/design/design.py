@@ -13,13 +13,14 @@ from haplane.model.cluster import Cluster
 
 @dataclass(frozen=True)
 class Design:
-    """measured: by machine name; what is missing is taken as the default. authority, timers: see View."""
+    """measured: by machine name; what is missing is taken as the default. The rest: see View."""
 
     cluster: Cluster
     bundle: BundleManifest | None = None
     authority: str | None = None
     measured: Mapping[str, Measured] = field(default_factory=dict)
     timers: Timers = CALM
+    router_ids_of_others: frozenset[int] = frozenset()
     # Made when asked for: most commands look at few of a thousand machines.
     _made: dict[str, Mapping[str, ComponentDesign]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -31,6 +32,7 @@ class Design:
             authority=self.authority,
             bundle=self.bundle,
             timers=self.timers,
+            router_ids_of_others=self.router_ids_of_others,
         )
 
     def components(self, machine: str) -> Mapping[str, ComponentDesign]:

@@ -28,7 +28,8 @@ HEADER = """\
 class MachineFacts:
     """None: not measured.
 
-    interface: the one that has the machine's address. fsync_p99_ms: of small writes where etcd's data lies.
+    interface: the one that has the machine's address. open_files: how many a service may have open. memory_bytes: of
+    the machine. fsync_p99_ms: of small writes where etcd's data lies.
     stall_ms: the longest overshoot of a short sleep. round_trip_ms: machine name -> mean round trip to it.
     """
 
@@ -36,11 +37,15 @@ class MachineFacts:
     fsync_p99_ms: float | None = None
     stall_ms: float | None = None
     round_trip_ms: Mapping[str, float] = field(default_factory=dict)
+    open_files: int | None = None
+    memory_bytes: int | None = None
 
     def updated_by(self, newer: MachineFacts) -> MachineFacts:
         """What the newer one did not measure stays."""
         return MachineFacts(
             interface=newer.interface or self.interface,
+            open_files=newer.open_files or self.open_files,
+            memory_bytes=newer.memory_bytes or self.memory_bytes,
             fsync_p99_ms=self.fsync_p99_ms if newer.fsync_p99_ms is None else newer.fsync_p99_ms,
             stall_ms=self.stall_ms if newer.stall_ms is None else newer.stall_ms,
             round_trip_ms={**self.round_trip_ms, **newer.round_trip_ms},
@@ -97,6 +102,8 @@ def _machine_lines(machines: Mapping[str, MachineFacts]) -> Iterator[str]:
         # In quotes: to some YAML readers a plain 0o1 or 1e3 is a number.
         values = {
             "interface": json.dumps(machine.interface) if machine.interface else "",
+            "open_files": str(machine.open_files or ""),
+            "memory_bytes": str(machine.memory_bytes or ""),
             "fsync_p99_ms": _number(machine.fsync_p99_ms),
             "stall_ms": _number(machine.stall_ms),
             "round_trip_ms": ", ".join(f"{peer}: {_number(ms)}" for peer, ms in sorted(machine.round_trip_ms.items())),
@@ -121,6 +128,8 @@ class _Section(BaseModel):
 
 class _Machine(_Section):
     interface: InterfaceName | None = None
+    open_files: Annotated[int, Field(ge=1)] | None = None
+    memory_bytes: Annotated[int, Field(ge=1)] | None = None
     fsync_p99_ms: _Milliseconds | None = None
     stall_ms: _Milliseconds | None = None
     round_trip_ms: dict[Label, _Milliseconds] = Field(default_factory=dict)

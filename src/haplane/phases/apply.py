@@ -104,7 +104,7 @@ async def apply(inputs: Inputs, *, exactly: Plan | None = None) -> Applied:
             refuse_unless_same(exactly, now)
         if not now.steps:
             return Applied(())
-        await refuse_unfit_machines(inputs.cluster, remotes, context.design.timers, inputs.progress)
+        await refuse_unfit_machines(context.design, remotes, inputs.progress)
         bundle = context.design.bundle
         if bundle is None or any(bundle.folder_name not in one.bundles for one in context.facts.values()):
             manifest, context.bundle_folder = await inputs.obtain()
@@ -165,7 +165,7 @@ async def _context(
     inputs: Inputs, remotes: Mapping[str, Remote], silent: Mapping[str, HaplaneError], *, token: str, dry: bool
 ) -> Context:
     cluster = inputs.cluster
-    blank, solution = solved(cluster, inputs.facts, bundle=inputs.bundle)
+    blank, _ = solved(cluster, inputs.facts, bundle=inputs.bundle)
     facts = await gather(cluster, remotes, blank)
     if not dry and any(one.jobs for one in facts.values()):
         # Before anything is decided: what they are doing changes what the machines are.
@@ -173,12 +173,13 @@ async def _context(
         facts = await gather(cluster, remotes, blank)
     _check_skipped(inputs, facts)
     decision = decide(facts, silent, identity(cluster))
-    measured = {name: one.measured for name, one in facts.items()}
+    asked = {name: one.measured for name, one in facts.items()}
+    design, _ = solved(cluster, inputs.facts, bundle=inputs.bundle, asked=asked)
     # Of a node of the cluster, never of a machine whose kubeadm was cut short and will be undone.
     authority = facts[decision.members[0]].authority if decision.members else None
     return Context(
         cluster=cluster,
-        design=Design(cluster, inputs.bundle, authority, measured, solution.timers),
+        design=design.with_authority(authority),
         remotes=remotes,
         facts=facts,
         decision=decision,

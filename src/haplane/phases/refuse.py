@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from haplane.components.base import Timers
 from haplane.design.design import Design
 from haplane.design.hazards import Finding, lint, stops
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
@@ -33,11 +32,16 @@ def refuse_hazards(design: Design) -> None:
         raise Hazardous(found, "in the file")
 
 
-async def refuse_unfit_machines(
-    cluster: Cluster, remotes: Mapping[str, Remote], timers: Timers, progress: Progress
-) -> None:
+async def refuse_unfit_machines(design: Design, remotes: Mapping[str, Remote], progress: Progress) -> None:
     """The quick part of preflight. Raises Hazardous with all that it found and nobody accepted."""
-    report = await preflight(cluster, remotes, slow=False, progress=progress, timers=timers)
+    report = await preflight(
+        design.cluster,
+        remotes,
+        slow=False,
+        progress=progress,
+        timers=design.timers,
+        router_ids=design.router_ids_of_others,
+    )
     if found := stops(report.findings):
         raise Hazardous(found, "on the machines")
 

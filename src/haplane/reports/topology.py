@@ -105,7 +105,7 @@ def _to_balancers(design: Design) -> str:
     cluster = design.cluster
     if cluster.endpoint.by is EndpointOwner.EXTERNAL:
         return "to each of them"
-    router_id = keepalived.virtual_router_id(cluster)
+    router_id = keepalived.virtual_router_id(cluster, design.router_ids_of_others)
     return f"held by {'one of them' if len(cluster.balancers) > 1 else 'the only one'} (VRRP {router_id})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from haplane.design.cuts import promise_broken
 from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding
 from haplane.design.hazards.registry import error, hazard, warning
@@ -54,6 +55,9 @@ def check_zones_are_spread(design: Design) -> Iterator[Finding]:
                 "spread them over more zones, or write survive: machine",
                 cluster.where("failover", "survive"),
             )
+            return
+    if broken := promise_broken(design):
+        yield error(broken, "spread them, or write survive: machine", cluster.where("failover", "survive"))
 
 
 def _spread_kinds(cluster: Cluster) -> list[tuple[str, tuple[Machine, ...], int]]:

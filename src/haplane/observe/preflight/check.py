@@ -58,9 +58,10 @@ class Seen:
     machines: Mapping[str, Probe]
     all: Mapping[str, Probe]
     timers: Timers = CALM
+    router_ids: frozenset[int] = frozenset()
 
     def view(self, machine: str) -> View:
-        return Design(self.cluster, timers=self.timers).view(machine)
+        return Design(self.cluster, timers=self.timers, router_ids_of_others=self.router_ids).view(machine)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -90,13 +91,19 @@ class Check:
         return self.needs in SLOW
 
     def results(
-        self, cluster: Cluster, probes: Mapping[str, Probe], timers: Timers, *, slow: bool
+        self,
+        cluster: Cluster,
+        probes: Mapping[str, Probe],
+        timers: Timers,
+        router_ids: frozenset[int] = frozenset(),
+        *,
+        slow: bool,
     ) -> tuple[list[Result], list[Finding]]:
         """One result per machine that it concerns, in the file's order; slow: slow parts were asked for."""
         names = [name for name, machine in cluster.machines.items() if self.concerns(cluster, machine)]
         missing = {name: why for name in names if (why := self._missing(probes.get(name), slow=slow))}
         machines = {name: probes[name] for name in names if name not in missing}
-        said = list(self.judge(Seen(cluster, machines, probes, timers)))
+        said = list(self.judge(Seen(cluster, machines, probes, timers, router_ids)))
         troubles = [one for one in said if isinstance(one, Trouble)]
         results = [self._result(name, said, missing.get(name, "")) for name in names]
         return results, [self._finding(one) for one in troubles]

@@ -30,6 +30,8 @@ say system "$(. /etc/os-release; echo "$ID $VERSION_ID")"
 say architecture "$(uname -m)"
 say hostname "$(uname -n)"
 say init "$(cat /proc/1/comm)"
+say open_files "$(awk '/^Max open files/{print $5}' /proc/1/limits)"
+say memory "$(awk '/^MemTotal/{print $2*1024}' /proc/meminfo)"
 container=$(systemd-detect-virt --container 2>/dev/null)
 case $container in ''|none) container=$(tr '\0' '\n' < /proc/1/environ 2>/dev/null | sed -n 's/^container=//p') ;; esac
 say container "$container"
@@ -124,6 +126,8 @@ def parse(output: str) -> Host:
         system=one("system"),
         architecture=one("architecture"),
         init=one("init"),
+        open_files=int(one("open_files")) if one("open_files").isdecimal() else None,
+        memory_bytes=int(float(one("memory"))) if one("memory") else None,
         container=one("container"),
         hypervisor=one("hypervisor").replace("none", ""),
         vendor=one("vendor"),

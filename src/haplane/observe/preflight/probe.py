@@ -53,7 +53,7 @@ class Host:
     """One machine as it stands.
 
     system: ID and VERSION_ID of os-release. container, hypervisor: as systemd-detect-virt calls them, empty if none.
-    listeners: None when nobody could say.
+    listeners: None when nobody could say. open_files, memory_bytes: None when they were not told.
     routes: peer -> the interface of the way to it. synchronised: None when nobody could say. units: name -> as
     systemctl is-enabled says, empty if there is none. certificates: path -> PEM. resolved: of the endpoint's name.
     """
@@ -62,6 +62,8 @@ class Host:
     system: str = ""
     architecture: str = ""
     init: str = ""
+    open_files: int | None = None
+    memory_bytes: int | None = None
     container: str = ""
     hypervisor: str = ""
     vendor: str = ""

@@ -66,7 +66,14 @@ class Report:
     facts: MeasuredFacts
 
 
-def judge(cluster: Cluster, probes: Mapping[str, Probe], *, slow: bool, timers: Timers = CALM) -> Report:
+def judge(
+    cluster: Cluster,
+    probes: Mapping[str, Probe],
+    *,
+    slow: bool,
+    timers: Timers = CALM,
+    router_ids: frozenset[int] = frozenset(),
+) -> Report:
     """What the checks say. probes: by machine; one that was not reached is missing. timers: as solved for the design.
 
     slow: whether the slow parts were asked for; without, their checks are not tried.
@@ -74,7 +81,7 @@ def judge(cluster: Cluster, probes: Mapping[str, Probe], *, slow: bool, timers: 
     results: list[Result] = []
     findings: list[Finding] = []
     for check in CHECKS:
-        said, found = check.results(cluster, probes, timers, slow=slow)
+        said, found = check.results(cluster, probes, timers, router_ids, slow=slow)
         results += said
         findings += found
     accepted = with_acceptance(findings, cluster.accept)
@@ -93,6 +100,8 @@ def _facts(cluster: Cluster, machine: Machine, probe: Probe) -> MachineFacts:
     trips = probe.asking.trips
     return MachineFacts(
         interface=probe.host.interface_of(machine.address) or None,
+        open_files=probe.host.open_files,
+        memory_bytes=probe.host.memory_bytes,
         fsync_p99_ms=None if Part.DISK in probe.missing or not probe.disk.samples else probe.disk.p99_ms,
         stall_ms=None if Part.STALL in probe.missing or not probe.stall.watched_s else probe.stall.longest_ms,
         round_trip_ms={
