@@ -13,6 +13,8 @@ from haplane.model.cluster import Address, Cluster, Machine, Role
 STATE = "/var/lib/haplane"
 LIBEXEC = "/usr/local/lib/haplane"
 RUN = "/run/haplane"
+# The slice of what clients depend on, see `host`.
+SLICE = "haplane.slice"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Sources: etcd.io/docs/v3.6 (configuration, tuning, clustering).
 
 from __future__ import annotations
 
-from haplane.components.base import ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components.base import SLICE, ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.components.templates import render
 from haplane.model.cluster import Cluster
 
@@ -31,7 +31,7 @@ StartLimitIntervalSec=0
 Type=notify
 ExecStart=/usr/local/bin/etcd --config-file /etc/etcd/etcd.yaml
 LimitNOFILE=65536
-Nice=-10
+Slice={{ slice }}
 Restart=always
 RestartSec=2
 [Install]
@@ -96,7 +96,7 @@ def design(view: View) -> ComponentDesign:
         token=view.cluster.name,
         pki=PKI,
     )
-    files = (File("/etc/etcd/etcd.yaml", config), File("/etc/systemd/system/etcd.service", UNIT))
+    files = (File("/etc/etcd/etcd.yaml", config), File("/etc/systemd/system/etcd.service", render(UNIT, slice=SLICE)))
     return ComponentDesign(
         name="etcd",
         packages=(),

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haplane.components.base import RUN, ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components import waiting
+from haplane.components.base import RUN, SLICE, ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.components.settings import Setting, Settings, lines, milliseconds, one_line, overridden
 from haplane.components.templates import render
 
@@ -56,7 +57,7 @@ backend anyway
 {% for name, address in servers %}
   server {{ name }} {{ address }}
 {% endfor %}
-"""
+{{ clients }}"""
 
 
 def settings(view: View) -> Settings:
@@ -64,6 +65,7 @@ def settings(view: View) -> Settings:
     cluster = view.cluster
     families = {vip.version for vip in cluster.endpoint.vips}
     wildcard = "*" if families == {4} else "[::]"
+    clients = waiting.haproxy_settings(view)
     derived: Settings = {
         "global": {
             "log": Setting("stdout format raw daemon notice", "systemd's journal keeps it"),
@@ -73,6 +75,7 @@ def settings(view: View) -> Settings:
                 f"what descriptors and a quarter of the memory allow, at most {MAX_CONNECTIONS}",
             ),
             "hard-stop-after": Setting("30m", "old connections of a reloaded process end then"),
+            **clients["global"],
         },
         "defaults": {
             "mode": Setting("tcp", "TLS ends at the apiserver, which must see the client's certificate"),
@@ -94,6 +97,7 @@ def settings(view: View) -> Settings:
                 f"{wildcard}:{cluster.endpoint.port}{' v4v6' if len(families) > 1 else ''} tcp-ut 30s",
                 "a wildcard starts where the VIP is not; the user timeout finds clients that vanished with data unsent",
             ),
+            **clients["frontend"],
         },
         "backend": {
             "balance": Setting("leastconn", "connections stuck on a hung apiserver pile up, so new ones avoid it"),
@@ -134,8 +138,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 [Service]
 LimitNOFILE={{ open_files }}
-# It is on the way of every request, and takes little.
-Nice=-10
+Slice={{ slice }}
 Restart=always
 RestartSec=1
 RuntimeDirectory=haproxy
@@ -205,22 +208,24 @@ def design(view: View) -> ComponentDesign:
         backend=lines(chosen["backend"]),
         default_server=one_line(chosen["default-server"]),
         servers=[(one.name, join_host_port(one.address, APISERVER_PORT)) for one in view.cluster.control_plane],
+        clients=waiting.haproxy_sections(view),
     )
     open_files = min(view.measured.open_files, 2 * max_connections(view) + 400)
-    drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=DOWN_FILE)
+    drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=DOWN_FILE, slice=SLICE)
+    enable = f"{ENABLE}\n{waiting.haproxy_commands(view)}"
     authority = view.authority or "(the cluster's CA certificate, made by kubeadm when the cluster is created)\n"
     return ComponentDesign(
         name="haproxy",
         packages=("haproxy",),
         file_sets=(
             # First, because the check of haproxy.cfg reads it under its final path.
-            FileSet((File(AUTHORITY, authority), File(DROP_IN_FILE, drop_in))),
-            FileSet((File("/etc/haproxy/haproxy.cfg", config),), validate="haproxy -c -q -f ./etc/haproxy/haproxy.cfg"),
+            FileSet((File(AUTHORITY, authority), File(DROP_IN_FILE, drop_in), *waiting.haproxy_files(view, SOCKET))),
+            FileSet((File("/etc/haproxy/haproxy.cfg", config),), validate="haproxy -c -f ./etc/haproxy/haproxy.cfg"),
         ),
-        load=Load(f"{ENABLE}\nsystemctl reload haproxy", "reload HAProxy (no connection is dropped)"),
+        load=Load(f"{enable}\nsystemctl reload haproxy", "reload HAProxy (no connection is dropped)"),
         unit="haproxy.service",
-        start=Load(f"{ENABLE}\nsystemctl restart haproxy", "start HAProxy"),
-        restart=Load(f"{ENABLE}\nsystemctl restart haproxy", "restart HAProxy (connections through it end)"),
+        start=Load(f"{enable}\nsystemctl restart haproxy", "start HAProxy"),
+        restart=Load(f"{enable}\nsystemctl restart haproxy", "restart HAProxy (connections through it end)"),
         restart_for=(DROP_IN_FILE,),
     )
 

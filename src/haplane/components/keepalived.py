@@ -10,8 +10,8 @@ import json
 import math
 from dataclasses import dataclass
 
-from haplane.components import haproxy
-from haplane.components.base import LIBEXEC, RUN, ComponentDesign, File, FileSet, Load, View
+from haplane.components import haproxy, waiting
+from haplane.components.base import LIBEXEC, RUN, SLICE, ComponentDesign, File, FileSet, Load, View
 from haplane.components.settings import Setting, Settings, lines, milliseconds, overridden
 from haplane.components.templates import render
 from haplane.model.cluster import Cast, Cluster, Interface
@@ -128,6 +128,7 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             ),
             "advert_int": Setting(f"{timers.advert_ms / 1000:g}", "the VIP moves after 3 of them and the skew"),
             **(unicast if cluster.endpoint.cast is Cast.UNICAST and len(cluster.balancers) > 1 else {}),
+            **waiting.keepalived_settings(view, vip, haproxy.SOCKET),
         },
     }
     if cluster.endpoint.virtual_router_id is not None:
@@ -148,7 +149,7 @@ StartLimitIntervalSec=0
 [Service]
 Restart=always
 RestartSec=1
-Nice=-20
+Slice={{ slice }}
 # HAProxy writes it too, but may have been started before it was told to.
 ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q haproxy; echo $(( $? != 0 )) > {{ down_file }}'
 # A keepalived that was killed leaves the address behind: two machines would have it.
@@ -255,6 +256,7 @@ def design(view: View) -> ComponentDesign:
     drop_in = render(
         DROP_IN,
         run=RUN,
+        slice=SLICE,
         down_file=haproxy.DOWN_FILE,
         vips=[_host_address(vip) for vip in view.cluster.endpoint.vips],
         interface=interface,
@@ -268,6 +270,7 @@ def design(view: View) -> ComponentDesign:
                 (
                     File(CHECK_FILE, check, mode=0o755),
                     File(DROP_IN_FILE, drop_in),
+                    *waiting.keepalived_files(view),
                 )
             ),
             FileSet(

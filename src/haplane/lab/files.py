@@ -30,7 +30,7 @@ ssh: {{key: keys/id_ed25519, known_hosts: known_hosts}}
 
 machines:
 {machines}
-# How a drill cuts and restores power; for real machines: ipmitool, virsh, your cloud's command line.
+{accept}# How a drill cuts and restores power; for real machines: ipmitool, virsh, your cloud's command line.
 power:
   off: {off}
   on: {on}
@@ -59,6 +59,16 @@ PREFLIGHT = """\
         - NumCPU
         - Mem
         - Swap"""
+
+# For labs of one or two control-plane machines.
+ACCEPT = """\
+# Too few machines to lose one; in a lab that is meant to be so.
+accept:
+  topo-too-few-nodes: a small lab
+"""
+ACCEPT_TWO = """\
+  etcd-even-members: a small lab
+"""
 
 LAB = """\
 # Machines of this lab as podman containers. Edit and run `haplane lab up` again: what is missing is made.
@@ -137,6 +147,7 @@ def write_default(
             version=version,
             vip=f"{hosts[99]}/{subnet.prefixlen}",
             machines=machines,
+            accept=(ACCEPT + ACCEPT_TWO * (control_plane == 2) + "\n") if control_plane < 3 else "",
             preflight=PREFLIGHT,
             off=_power_command("off", paths),
             on=_power_command("on", paths),

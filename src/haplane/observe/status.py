@@ -12,7 +12,7 @@ from haplane.components.base import join_host_port
 from haplane.components.haproxy import APISERVER_PORT
 from haplane.model.cluster import Cluster, Machine
 from haplane.model.errors import HaplaneError
-from haplane.transport.ssh import Fleet, Remote
+from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 LEASES = ("kube-controller-manager", "kube-scheduler")
 PKI = "/etc/kubernetes/pki"
@@ -223,13 +223,17 @@ async def read_from(cluster: Cluster, remotes: Mapping[str, Remote | HaplaneErro
 
 
 async def until_whole(cluster: Cluster, *, within_s: float, on_problem: Callable[[str], None]) -> None:
-    """Return when everything is whole; on_problem hears what is not, each time it was asked. Raises HaplaneError."""
+    """Return when everything is whole; on_problem hears what is not, each time it was asked. Raises HaplaneError.
+
+    Asked gently, because a probe may be measuring and questions take processors from what serves: one connection per
+    machine, and the whole status only once every apiserver says that it is ready.
+    """
     problems: tuple[str, ...] = ()
+    remotes: dict[str, Remote] = {}
     try:
-        async with asyncio.timeout(within_s):
-            while problems := (await read(cluster)).problems:
+        async with asyncio.timeout(within_s), Fleet(cluster.machines) as fleet:
+            while problems := await _unready(cluster, fleet, remotes) or (await read_from(cluster, remotes)).problems:
                 on_problem(problems[0])
-                # Asking costs the machines something, and a probe may be measuring.
                 await asyncio.sleep(1.5)
     except TimeoutError:
         raise HaplaneError(
@@ -237,6 +241,27 @@ async def until_whole(cluster: Cluster, *, within_s: float, on_problem: Callable
             why="\n".join(problems),
             hint="haplane status shows each machine's view",
         ) from None
+
+
+async def _unready(cluster: Cluster, fleet: Fleet, remotes: dict[str, Remote]) -> tuple[str, ...]:
+    """Machines whose apiserver does not answer, as sentences. Adds to remotes those that can be reached again."""
+    found = await fleet.connect_all(machine for machine in cluster.control_plane if machine.name not in remotes)
+    remotes |= {name: one for name, one in found.items() if isinstance(one, Remote)}
+
+    async def one(machine: Machine) -> str:
+        if machine.name not in remotes:
+            return f"{machine.name} cannot be reached"
+        url = f"https://{join_host_port(machine.address, APISERVER_PORT)}/readyz"
+        ask = f"curl --silent --fail --max-time 3 --output /dev/null --cacert {PKI}/ca.crt {url}"
+        try:
+            done = await remotes[machine.name].run(ask, check=False, timeout_s=10)
+        except Unreachable:
+            # Its connection ended with its power; the next round logs in anew.
+            del remotes[machine.name]
+            return f"{machine.name} cannot be reached"
+        return f"{machine.name}: its apiserver is not ready" if done.code else ""
+
+    return tuple(filter(None, await asyncio.gather(*(one(machine) for machine in cluster.control_plane))))
 
 
 def _json(text: str) -> object:

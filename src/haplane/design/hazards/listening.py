@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from haplane.components import etcd
+from haplane.components import etcd, waiting
 from haplane.components.haproxy import APISERVER_PORT, HEALTH_PORT
 from haplane.design.hazards.effective import Told
 from haplane.model.cluster import Address, Cluster, EtcdTopology, Machine, Role, Where
@@ -82,6 +82,8 @@ def others(cluster: Cluster, machine: Machine) -> Iterator[Listener]:
 
     yield from on(None, machine.ssh.port, program="sshd")
     yield from on(LOOPBACK, HEALTH_PORT, program="HAProxy's health page")
+    if waiting.is_used(cluster) and machine in cluster.balancers:
+        yield from on(machine.address, waiting.PEERS_PORT, program="HAProxy's peers")
     if machine.roles & {Role.CONTROL_PLANE, Role.WORKER}:
         yield from on(None, 10250, program="kubelet")
         yield from on(LOOPBACK, 10248, program="kubelet")

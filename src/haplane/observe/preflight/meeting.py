@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from haplane.components import waiting
 from haplane.components.etcd import CLIENT_PORT, PEER_PORT
 from haplane.components.haproxy import APISERVER_PORT
 from haplane.model.cluster import Address, Cast, Cluster, EndpointOwner, Machine, Role
@@ -14,7 +15,7 @@ from haplane.observe.preflight.probe import Meeting, Packet
 
 KUBELET_PORT = 10250
 # HAProxy's peers: who is connected through which balancer.
-PEERS_PORT = 10240
+PEERS_PORT = waiting.PEERS_PORT
 GROUPS = {4: "224.0.0.18", 6: "ff02::12"}  # RFC 9568, 5.1.1.2 and 5.1.2.2
 LISTEN_S = 3
 LISTEN_SLOW_S = 10

@@ -1,0 +1,308 @@
+"""Nobody waits in the dark: the new holder of the VIP tells every client whose connection died with the old one.
+
+A client that only waits sends nothing, so it does not notice that the VIP has moved. Each balancer therefore knows who
+is connected through the others: HAProxy replicates a stick table of clients between them (`peers`). The new holder
+sends each client a segment that fits no connection; the client's kernel answers with what it believes in (RFC 9293,
+3.10.7.4), and the holder's kernel, which has no such connection, resets it. See docs/decisions/0010.
+
+Sources: the HAProxy configuration manual (3.5 Peers, stick-table, tcp-request connection) and management guide (show
+table, set table); keepalived.conf(5); tried with HAProxy 2.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from haplane.components.base import LIBEXEC, File, View, join_host_port
+from haplane.components.settings import Setting, Settings
+from haplane.components.templates import render
+from haplane.model.cluster import Cluster, EndpointOwner, Interface
+
+PEERS_PORT = 10240
+TELL_FILE = f"{LIBEXEC}/tell-clients"
+KEEP_FILE = f"{LIBEXEC}/keep-clients"
+TIMER = "haplane-clients.timer"
+SERVICE = "haplane-clients.service"
+# HAProxy's master, which alone can ask processes that a reload has left behind. The distribution's unit opens it.
+MASTER_SOCKET = "/run/haproxy-master.sock"
+
+# Whoever has just closed is in the table for another `expire`; whoever lives is touched every 30 s, so four touches
+# would have to fail. len: [IPv6]:port has 45 characters.
+# size: 262,144. Live ones: 3 balancers with 10,000 connections at most. That leaves 232,000 for connections that have
+# ended; when it is full, those that would expire first go, and nobody who is touched every 30 s is among them unless
+# 232,000 connections end in 30 s. An entry takes 216 bytes (2.6, x86_64), and only once it exists: at most 57 MB.
+CLIENTS = """\
+
+# Who is connected, known to every balancer.
+peers balancers
+{% for name, address in peers %}
+  peer {{ name }} {{ address }}
+{% endfor %}
+
+backend clients
+  stick-table type string len 48 size 256k expire 2m store conn_cur,gpc0 peers balancers
+"""
+
+SERVICE_UNIT = f"""\
+# Written by haplane.
+[Unit]
+Description=Keep the other balancers' memory of the clients connected here
+After=haproxy.service
+[Service]
+Type=oneshot
+ExecStart={KEEP_FILE} {{{{ socket }}}} {MASTER_SOCKET}
+TimeoutStartSec=20
+# Not three lines twice a minute.
+LogLevelMax=notice
+"""
+
+TIMER_UNIT = """\
+# Written by haplane.
+[Unit]
+Description=Every 30 s, for as long as HAProxy runs
+PartOf=haproxy.service
+After=haproxy.service
+[Timer]
+OnActiveSec=5s
+OnUnitActiveSec=30s
+AccuracySec=1s
+[Install]
+WantedBy=haproxy.service
+"""
+
+# Both programs are in the Perl that every Debian and Ubuntu has (perl-base).
+ASK = r"""
+# Calls for each line that HAProxy answers to a command. Dies when there is no HAProxy.
+sub ask {
+    my ($path, $command, $each) = @_;
+    socket(my $haproxy, AF_UNIX, SOCK_STREAM, 0) or die "a socket: $!\n";
+    connect($haproxy, pack_sockaddr_un($path)) or die "HAProxy does not answer on $path: $!\n";
+    syswrite($haproxy, "$command\n") or die "HAProxy does not listen on $path: $!\n";
+    # Its master ends the conversation only when we do.
+    shutdown($haproxy, 1);
+    while (my $line = <$haproxy>) { $each->($line) }
+}
+"""
+
+KEEP = (
+    r"""#!/usr/bin/perl
+# Written by haplane. keep-clients SOCKET MASTER_SOCKET
+#
+# Touches the entry of every connection that is open here, and marks it as one that lasts (gpc0). HAProxy replicates
+# that. By themselves entries of open connections stay where the connection is, but the replicas' expire.
+use strict;
+use warnings;
+use Socket qw(:all);
+
+my ($admin, $master) = @ARGV;
+my $OPEN = "show table clients data.conn_cur gt 0";
+# As many as fit into one of HAProxy's buffers (tune.bufsize, 16384): each takes up to 83 bytes.
+my $AT_ONCE = 150;
+
+alarm 15;
+my %open;
+sub note { $open{$1} = 1 if $_[0] =~ /\bkey=([0-9A-Fa-f.:]+:[0-9]+) / }
+
+ask($admin, $OPEN, \&note);
+# Connections that are older than the last reload are known to older processes only.
+my @older;
+if (-S $master) {
+    my $are_older = 0;
+    ask($master, "show proc", sub {
+        $are_older = $_[0] =~ /old workers/ if $_[0] =~ /^#/;
+        push @older, $1 if $are_older && $_[0] =~ /^([0-9]+)\s+worker/;
+    });
+}
+# One that ends right now has nothing to say.
+for my $process (@older) { eval { ask($master, "\@!$process $OPEN", \&note) } }
+
+my @touches = map { "set table clients key $_ data.gpc0 1" } sort keys %open;
+while (my @some = splice(@touches, 0, $AT_ONCE)) {
+    ask($admin, join(";", @some), sub { print STDERR "HAProxy says: $_[0]" if $_[0] =~ /\S/ });
+}
+"""
+    + ASK
+)
+
+TELL = (
+    r"""#!/usr/bin/perl
+# Written by haplane. tell-clients SOCKET VIP PORT WAIT_MS
+#
+# Run by keepalived when this machine becomes MASTER: tells every client of VIP:PORT that HAProxy knows of that its
+# connection is gone, unless it is here. Two at once do no harm: clients answer either, and nobody is told who lives.
+use strict;
+use warnings;
+use Socket qw(:all);
+
+my ($haproxy, $vip, $port, $wait_ms) = @ARGV;
+my $family = $vip =~ /:/ ? AF_INET6 : AF_INET;
+my $source = inet_pton($family, $vip) or die "$vip is no address\n";
+
+my $AT_MOST = 20_000;
+my $PER_SECOND = 20_000;
+# When the later rounds begin, in seconds after the first. A client answers one such segment per connection and half a
+# second (Linux, tcp_invalid_ratelimit): the second round is for lost segments, the third for lost answers.
+my @LATER = (0.25, 0.55);
+
+my ($told, $refused, $refusal) = (0, 0, "");
+$SIG{ALRM} = sub { finish("15 s are over") };
+alarm 15;
+
+socket(my $raw, $family, SOCK_RAW, IPPROTO_TCP) or finish("a raw socket: $!");
+# What comes back is the kernel's business.
+setsockopt($raw, SOL_SOCKET, SO_RCVBUF, 1);
+bind($raw, to($source)) or finish("the VIP is not here: $!");
+
+# The others must have heard whose the VIP is now, and the old holder must have let go of it.
+pause($wait_ms / 1000);
+# First those that were open for long: they wait. What is listed besides has mostly ended.
+my @clients = clients("gt");
+my $first = now();
+tell_all(@clients);
+my @recent = clients("eq");
+tell_all(@recent);
+push @clients, @recent;
+for my $later (@LATER) {
+    pause(0.01) while now() < $first + $later;
+    tell_all(@clients);
+}
+finish("");
+
+# Those of this VIP's IP version that are known, the last seen first: [address, port].
+sub clients {
+    my ($long_lived) = @_;
+    my @found;
+    my $note = sub {
+        my ($address, $its_port, $expires) = $_[0] =~ /\bkey=([0-9A-Fa-f.:]+):([0-9]{1,5}) .*?\bexp=([0-9]+)/ or return;
+        # As a listener of both IP versions sees IPv4.
+        $address =~ s/^::ffff:(?=[0-9.]+$)//i;
+        my $packed = inet_pton($family, $address);
+        return if !defined $packed or $packed eq $source or $its_port < 1 or $its_port > 65535;
+        push @found, [$packed, $its_port, $expires];
+    };
+    eval { ask($haproxy, "show table clients data.gpc0 $long_lived 0", $note); 1 } or finish($@);
+    @found = sort { $b->[2] <=> $a->[2] } @found;
+    my $room = $AT_MOST - $told;
+    splice(@found, $room) if @found > $room;
+    $told += @found;
+    return @found;
+}
+
+# One segment for each, no faster than $PER_SECOND.
+sub tell_all {
+    my $begun = now();
+    my $sent = 0;
+    for my $client (@_) {
+        pause(0.005) while $sent >= 200 + (now() - $begun) * $PER_SECOND;
+        my ($address, $its_port) = @$client;
+        my $segment = segment($address, $its_port);
+        next if send_once($segment, $address);
+        # Full buffers: a moment later there is room.
+        if ($!{ENOBUFS} or $!{EAGAIN} or $!{ENOMEM}) {
+            pause(0.005);
+            next if send_once($segment, $address);
+        }
+        ($refused, $refusal) = ($refused + 1, "$!");
+    }
+    continue { $sent++ }
+}
+
+sub send_once { return defined send($raw, $_[0], 0, to($_[1])) }
+
+# A bare ACK (RFC 9293, 3.1) with numbers that fit no connection, or one in a thousand times, hence new ones each time.
+sub segment {
+    my ($address, $its_port) = @_;
+    my $ACK = 0x10;
+    my @fields = ($port, $its_port, int(rand(2**32)), int(rand(2**32)), 5 << 4, $ACK, 1024);
+    my $tcp = pack("nnNNCCnnn", @fields, 0, 0);
+    # The pseudo-headers of IPv4 and IPv6 (RFC 8200, 8.1) have the same sum: addresses, protocol, length.
+    my $sum = unpack("%32n*", $source . $address . pack("nn", IPPROTO_TCP, length($tcp)) . $tcp);
+    $sum = ($sum & 0xffff) + ($sum >> 16) while $sum >> 16;
+    return pack("nnNNCCnnn", @fields, ~$sum & 0xffff, 0);
+}
+
+sub to { return $family == AF_INET6 ? pack_sockaddr_in6(0, $_[0]) : pack_sockaddr_in(0, $_[0]) }
+
+sub pause { select(undef, undef, undef, $_[0]) }
+
+# Seconds since boot, in hundredths.
+sub now {
+    open(my $file, "<", "/proc/uptime") or finish("/proc/uptime: $!");
+    return (split / /, <$file>)[0];
+}
+
+# keepalived throws away what its scripts print.
+sub finish {
+    my ($problem) = @_;
+    chomp $problem;
+    my $line = "told $told clients of $vip port $port that the VIP has moved";
+    $line .= "; $refused segments could not be sent ($refusal)" if $refused;
+    $line .= "; stopped: $problem" if $problem;
+    exec("logger", "--stderr", "--tag", "haplane-tell-clients", "--socket-errors=off", $line);
+}
+"""
+    + ASK
+)
+
+
+def is_used(cluster: Cluster) -> bool:
+    """Whether there is anybody who could tell, and wants to."""
+    moves = cluster.endpoint.by is EndpointOwner.KEEPALIVED and len(cluster.balancers) > 1
+    return moves and cluster.failover.tell_clients
+
+
+def haproxy_settings(view: View) -> Settings:
+    """What HAProxy needs besides in `global` and in the frontend of the endpoint."""
+    if not is_used(view.cluster):
+        return {"global": {}, "frontend": {}}
+    vips = " ".join(str(vip.ip) for vip in view.cluster.endpoint.vips)
+    return {
+        "global": {"localpeer": Setting(view.machine.name, "its name among the balancers")},
+        "frontend": {
+            "tcp-request connection set-var(sess.port)": Setting("src_port"),
+            "tcp-request connection track-sc0": Setting(
+                f"src,concat(:,sess.port) table clients if {{ dst {vips} }}",
+                "whoever holds the VIP next can tell these clients that it has moved",
+            ),
+        },
+    }
+
+
+def haproxy_sections(view: View) -> str:
+    """What comes after the other sections of haproxy.cfg."""
+    if not is_used(view.cluster):
+        return ""
+    peers = [(one.name, join_host_port(one.address, PEERS_PORT)) for one in view.cluster.balancers]
+    return render(CLIENTS, peers=peers)
+
+
+def haproxy_files(view: View, socket: str) -> tuple[File, ...]:
+    """What keeps the replicas alive. socket: HAProxy's, level admin."""
+    if not is_used(view.cluster):
+        return ()
+    return (
+        File(KEEP_FILE, KEEP, mode=0o755),
+        File(f"/etc/systemd/system/{SERVICE}", render(SERVICE_UNIT, socket=socket)),
+        File(f"/etc/systemd/system/{TIMER}", TIMER_UNIT),
+    )
+
+
+def haproxy_commands(view: View) -> str:
+    """Shell commands for when those files are there: the timer on or, if clients are not told, off."""
+    if is_used(view.cluster):
+        return f"systemctl enable -q {TIMER}\nsystemctl start {TIMER}"
+    return f"systemctl disable -q --now {TIMER} 2>/dev/null || true"
+
+
+def keepalived_settings(view: View, vip: Interface, socket: str) -> Mapping[str, Setting]:
+    """What a vrrp_instance needs besides."""
+    if not is_used(view.cluster):
+        return {}
+    call = f"{TELL_FILE} {socket} {vip.ip} {view.cluster.endpoint.port} {view.timers.advert_ms}"
+    return {
+        "notify_master": Setting(f'"{call}" root', "idle clients learn that their connection died with the old holder")
+    }
+
+
+def keepalived_files(view: View) -> tuple[File, ...]:
+    return (File(TELL_FILE, TELL, mode=0o755),) if is_used(view.cluster) else ()

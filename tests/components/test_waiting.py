@@ -1,0 +1,475 @@
+"""Clients that wait are told that the VIP has moved: what is configured for it, and that it works on real TCP."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+
+import pytest
+from tests.model.clusters import three_nodes, view
+
+from haplane.components import haproxy, keepalived, waiting
+from haplane.design.hazards.listening import others
+from haplane.model.cluster import Cluster, EndpointOwner, Failover
+from haplane.observe.preflight import meeting
+
+# ---- what is configured ----
+
+
+def files(cluster: Cluster, machine: str = "cp2") -> dict[str, str]:
+    both = (haproxy.design(view(cluster, machine)), keepalived.design(view(cluster, machine)))
+    return {file.path: file.content for one in both for file in one.files}
+
+
+def haproxy_config(cluster: Cluster) -> str:
+    return files(cluster)["/etc/haproxy/haproxy.cfg"]
+
+
+def dual_stack() -> Cluster:
+    cluster = three_nodes()
+    vips = (ip_interface("192.0.2.100/24"), ip_interface("2001:db8::100/64"))
+    machines = {
+        name: replace(one, addresses=(ip_address(f"2001:db8::1{i}"), *one.addresses))
+        for i, (name, one) in enumerate(cluster.machines.items(), 1)
+    }
+    return replace(cluster, endpoint=replace(cluster.endpoint, vips=vips), machines=machines)
+
+
+def switched_off() -> Cluster:
+    return replace(three_nodes(), failover=Failover(tell_clients=False))
+
+
+def one_balancer() -> Cluster:
+    cluster = three_nodes()
+    return replace(cluster, machines={"cp2": cluster.machines["cp2"]})
+
+
+def external() -> Cluster:
+    cluster = three_nodes()
+    return replace(cluster, endpoint=replace(cluster.endpoint, by=EndpointOwner.EXTERNAL))
+
+
+def test_every_balancer_is_a_peer_and_knows_its_own_name() -> None:
+    text = haproxy_config(three_nodes())
+    assert "localpeer cp2\n" in text
+    for name, address in (("cp1", "192.0.2.11"), ("cp2", "192.0.2.12"), ("cp3", "192.0.2.13")):
+        assert f"  peer {name} {address}:10240\n" in text
+
+
+def test_only_connections_to_a_vip_are_remembered() -> None:
+    assert "track-sc0 src,concat(:,sess.port) table clients if { dst 192.0.2.100 }\n" in haproxy_config(three_nodes())
+    assert "if { dst 192.0.2.100 2001:db8::100 }\n" in haproxy_config(dual_stack())
+    assert "  peer cp1 [2001:db8::11]:10240\n" in haproxy_config(dual_stack())
+
+
+def test_the_port_is_known_before_it_is_part_of_the_key() -> None:
+    text = haproxy_config(three_nodes())
+    assert text.index("set-var(sess.port) src_port") < text.index("track-sc0")
+
+
+def test_a_new_master_tells_the_clients_of_its_vip_as_root() -> None:
+    text = files(dual_stack())["/etc/keepalived/keepalived.conf"]
+    calls = re.findall(r'notify_master "(.*)" (.*)\n', text)
+    program = "/usr/local/lib/haplane/tell-clients /run/haproxy/admin.sock"
+    assert calls == [(f"{program} 192.0.2.100 8443 100", "root"), (f"{program} 2001:db8::100 8443 100", "root")]
+
+
+def test_keepalived_finds_the_program_before_its_configuration_is_checked() -> None:
+    first, last = keepalived.design(view(three_nodes(), "cp1")).file_sets
+    assert {file.path: file.mode for file in first.files}[waiting.TELL_FILE] == 0o755
+    assert "notify_master" in last.files[0].content
+
+
+@pytest.mark.parametrize("cluster", [switched_off(), one_balancer(), external()])
+def test_nothing_of_it_is_there_when_nobody_tells(cluster: Cluster) -> None:
+    found = files(cluster)
+    assert not {waiting.TELL_FILE, waiting.KEEP_FILE, f"/etc/systemd/system/{waiting.TIMER}"} & set(found)
+    everything = "".join(found.values())
+    lines = ("localpeer", "peers balancers", "table clients", "backend clients", "notify_master", "sess.port")
+    assert not [line for line in lines if line in everything]
+    command = haproxy.design(view(cluster, "cp2")).load.command
+    assert f"systemctl disable -q --now {waiting.TIMER}" in command
+    assert waiting.PEERS_PORT not in {one.first for one in others(cluster, cluster.machines["cp2"])}
+
+
+def test_the_timer_runs_before_haproxy_is_loaded() -> None:
+    commands = haproxy.design(view(three_nodes(), "cp1")).load.command.splitlines()
+    assert commands[0] == "systemctl daemon-reload"
+    assert commands.index(f"systemctl start {waiting.TIMER}") < commands.index("systemctl reload haproxy")
+
+
+def test_the_peers_port_is_one_that_haproxy_listens_on_and_preflight_tries() -> None:
+    cluster = three_nodes()
+    machine = cluster.machines["cp2"]
+    mine = [one for one in others(cluster, machine) if one.first == waiting.PEERS_PORT]
+    assert [(one.program, one.address) for one in mine] == [("HAProxy's peers", machine.address)]
+    assert meeting.PEERS_PORT == waiting.PEERS_PORT
+
+
+def test_a_batch_of_touches_fits_into_one_of_haproxys_buffers() -> None:
+    longest = f"set table clients key {'ffff:' * 7}ffff:65535 data.gpc0 1;"
+    at_once = re.search(r"\$AT_ONCE = ([0-9]+);", waiting.KEEP)
+    assert at_once
+    assert int(at_once[1]) * len(longest) < 16384
+
+
+# ---- the programs, with HAProxy's side of the conversation ----
+
+needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+
+
+@dataclass
+class Socket:
+    """Answers like HAProxy's on a UNIX socket, whose side of each conversation ends when the other has ended his."""
+
+    path: Path
+    answer: Callable[[str], str]
+    asked: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def served(self) -> Iterator[Socket]:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.path))
+            listener.listen(64)
+            thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
+            thread.start()
+            yield self
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                conversation, _ = listener.accept()
+            except OSError:
+                return
+            with conversation, conversation.makefile("rw") as lines:
+                command = lines.read()
+                self.asked.append(command.rstrip("\n"))
+                lines.write(self.answer(command))
+
+
+def table(keys: Iterable[str], *, long_lived: bool, open_here: bool = False) -> str:
+    """As HAProxy 2.6 answers `show table`."""
+    rows = [
+        f"0x5574675c{i:04x}: key={key} use=0 exp={119548 - i} gpc0={int(long_lived)} conn_cur={int(open_here)}\n"
+        for i, key in enumerate(keys)
+    ]
+    return "".join([f"# table: clients, type: string, size:262144, used:{len(rows)}\n", *rows, "\n"])
+
+
+def knows(*, long: Iterable[str] = (), recent: Iterable[str] = ()) -> Callable[[str], str]:
+    tables = {"gt": table(long, long_lived=True), "eq": table(recent, long_lived=False)}
+    return lambda command: tables[command.split()[4]]
+
+
+def installed(folder: Path, program: str) -> Path:
+    path = folder / "program"
+    path.write_text(program)
+    path.chmod(0o755)
+    return path
+
+
+# Recorded from the master of HAProxy 2.6.
+PROCESSES = """\
+#<PID>          <type>          <reloads>       <uptime>        <version>      \n\
+11018           master          2 [failed: 0]   0d00h10m45s     2.6.12-1+deb12u4
+# workers
+14453           worker          0               0d00h10m06s     2.6.12-1+deb12u4
+# old workers
+11097           worker          1               0d00h10m45s     2.6.12-1+deb12u4
+11099           worker          2               0d00h10m46s     2.6.12-1+deb12u4
+# programs
+
+"""
+
+
+@needs_perl
+def test_connections_that_are_open_are_touched_also_those_of_older_processes(tmp_path: Path) -> None:
+    new = [f"192.0.2.50:{port}" for port in range(40000, 40400)]
+    old = {"@!11097": ["2001:db8::50:50000"], "@!11099": ["::ffff:192.0.2.51:50001", "192.0.2.50:40000"]}
+
+    def master(command: str) -> str:
+        return PROCESSES if command == "show proc\n" else table(old[command.split()[0]], long_lived=False)
+
+    def admin(command: str) -> str:
+        return table(new, long_lived=True, open_here=True) if command.startswith("show") else "\n"
+
+    with (
+        Socket(tmp_path / "master", master).served() as at_master,
+        Socket(tmp_path / "admin", admin).served() as at_admin,
+    ):
+        command = [installed(tmp_path, waiting.KEEP), at_admin.path, at_master.path]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    show, *touches = at_admin.asked
+    assert show == "show table clients data.conn_cur gt 0"
+    keys = [re.fullmatch(r"set table clients key (\S+) data.gpc0 1", one) for t in touches for one in t.split(";")]
+    assert sorted(key[1] for key in keys if key) == sorted({*new, "2001:db8::50:50000", "::ffff:192.0.2.51:50001"})
+    assert None not in keys
+    assert max(map(len, touches)) < 16384
+
+
+@needs_perl
+def test_without_haproxy_the_timer_says_so(tmp_path: Path) -> None:
+    command = [installed(tmp_path, waiting.KEEP), tmp_path / "none", tmp_path / "no-master"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0
+    assert done.stderr == f"HAProxy does not answer on {tmp_path}/none: No such file or directory\n"
+
+
+# ---- a VIP that moves ----
+
+# Waits silently on every connection, as HAProxy does for a watch.
+SERVER = """
+import socket, sys
+listener = socket.create_server(("::", 8443), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1000)
+print("ready", flush=True)
+kept = []
+while True:
+    kept.append(listener.accept()[0])
+"""
+# Opens connections and prints their ports; says how each ended once its standard input says a time, at most so long.
+CLIENT = """
+import select, socket, sys, time
+host, count = sys.argv[1], int(sys.argv[2])
+ones = [socket.create_connection((host, 8443)) for _ in range(count)]
+print(*(one.getsockname()[1] for one in ones), flush=True)
+within_s = float(sys.stdin.readline())
+end = time.monotonic() + within_s
+waiting, ended = {one.fileno(): one for one in ones}, {}
+poll = select.poll()
+for number in waiting:
+    poll.register(number, select.POLLIN)
+while waiting and (left := end - time.monotonic()) > 0:
+    for number, _ in poll.poll(left * 1000):
+        poll.unregister(number)
+        try:
+            how = f"read {waiting.pop(number).recv(1)}"
+        except ConnectionResetError:
+            how = "reset"
+        ended[how] = ended.get(how, 0) + 1
+if waiting:
+    ended["silent"] = len(waiting)
+print(ended)
+"""
+VIPS = ("192.0.2.100", "2001:db8::100")
+
+
+@dataclass
+class Client:
+    process: subprocess.Popen[str]
+    ports: list[int]
+
+    def fate(self, *, within_s: float) -> dict[str, int]:
+        """reset, silent, ... -> of how many connections."""
+        said = self.process.communicate(f"{within_s}\n", timeout=within_s + 20)[0]
+        return {how: int(count) for how, count in re.findall(r"'([^']*)': ([0-9]+)", said)}
+
+
+@dataclass
+class Lan:
+    """A client, the old and the new holder of the VIPs as network namespaces on one bridge, in the client's."""
+
+    client: str
+    old: str
+    new: str
+    running: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, namespace: str, program: str, *arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, sys.executable, "-c", program, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(process)
+        return process
+
+    def connect(self, vip: str, count: int = 1, *, at: str = "") -> Client:
+        process = self.start(at or self.client, CLIENT, vip, count)
+        assert process.stdout is not None
+        ports = [int(port) for port in process.stdout.readline().split()]
+        assert len(ports) == count
+        return Client(process, ports)
+
+    def move_vips(self) -> None:
+        """The old holder loses its power, and the new one announces itself."""
+        sh(f"ip -n {self.old} link set eth0 down")
+        self.give_vips(self.new)
+
+    def give_vips(self, holder: str) -> None:
+        sh(f"ip -n {holder} addr add {VIPS[0]}/32 dev eth0; ip -n {holder} addr add {VIPS[1]}/128 dev eth0 nodad")
+        for namespace in {self.client, self.new} - {holder}:
+            sh(f"ip -n {namespace} neigh flush all")
+
+    def tell(self, folder: Path, vip: str, answer: Callable[[str], str]) -> str:
+        """What the new holder logs."""
+        with Socket(folder / "admin", answer).served() as haproxy_socket:
+            program = installed(folder, waiting.TELL)
+            command = ["ip", "netns", "exec", self.new, program, haproxy_socket.path, vip, "8443", "50"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert haproxy_socket.asked == [f"show table clients data.gpc0 {one} 0" for one in ("gt", "eq")]
+        assert done.returncode == 0
+        return done.stderr.split("tell-clients: ")[1].strip()
+
+
+def sh(script: str) -> None:
+    done = subprocess.run(["/bin/sh", "-ec", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def lan() -> Iterator[Lan]:
+    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "perl", "logger"))):
+        pytest.skip("network namespaces need root, iproute2, perl and logger")
+    found = Lan(*(f"haplane-{os.getpid()}-{name}" for name in ("waits", "old", "new")))
+    if subprocess.run(["ip", "netns", "add", found.client], capture_output=True).returncode != 0:
+        pytest.skip("no network namespace can be made here")
+    try:
+        sh(f"ip -n {found.client} link add br0 type bridge && ip -n {found.client} link set dev br0 up")
+        for number, namespace in ((2, found.old), (3, found.new)):
+            sh(f"ip netns add {namespace}")
+            sh(f"ip -n {found.client} link add port{number} type veth peer name eth0 netns {namespace}")
+            sh(f"ip -n {found.client} link set dev port{number} master br0 up")
+        for number, namespace, device in ((1, found.client, "br0"), (2, found.old, "eth0"), (3, found.new, "eth0")):
+            sh(f"ip -n {namespace} addr add 192.0.2.1{number}/24 dev {device}")
+            sh(f"ip -n {namespace} addr add 2001:db8::1{number}/64 dev {device} nodad")
+            sh(f"ip -n {namespace} link set dev {device} up; ip -n {namespace} link set dev lo up")
+        found.give_vips(found.old)
+        for namespace in (found.old, found.new):
+            server = found.start(namespace, SERVER)
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+        yield found
+    finally:
+        for process in found.running:
+            process.kill()
+            process.communicate()
+        for namespace in (found.client, found.old, found.new):
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True)
+
+
+def test_a_client_that_nobody_tells_waits_in_the_dark(lan: Lan) -> None:
+    client = lan.connect(VIPS[0])
+    lan.move_vips()
+    assert client.fate(within_s=2) == {"silent": 1}
+
+
+@pytest.mark.parametrize(
+    ("vip", "prefix"), [(VIPS[0], "192.0.2.11"), (VIPS[0], "::ffff:192.0.2.11"), (VIPS[1], "2001:db8::11")]
+)
+def test_a_client_whose_connection_died_with_the_old_holder_is_told(
+    lan: Lan, tmp_path: Path, vip: str, prefix: str
+) -> None:
+    client = lan.connect(vip)
+    lan.move_vips()
+    said = lan.tell(tmp_path, vip, knows(long=[f"{prefix}:{client.ports[0]}"]))
+    assert said == f"told 1 clients of {vip} port 8443 that the VIP has moved"
+    assert client.fate(within_s=5) == {"reset": 1}
+
+
+def test_five_hundred_clients_are_all_told_also_by_a_kernel_that_limits_challenge_acks(
+    lan: Lan, tmp_path: Path
+) -> None:
+    sh(f"ip netns exec {lan.client} sh -c 'echo 1 > /proc/sys/net/ipv4/tcp_challenge_ack_limit'")
+    client = lan.connect(VIPS[0], 500)
+    lan.move_vips()
+    keys = [f"::ffff:192.0.2.11:{port}" for port in client.ports]
+    said = lan.tell(tmp_path, VIPS[0], knows(long=keys[:300], recent=keys[300:]))
+    assert said == f"told 500 clients of {VIPS[0]} port 8443 that the VIP has moved"
+    assert client.fate(within_s=5) == {"reset": 500}
+
+
+def test_a_connection_that_lives_on_the_new_holder_survives(lan: Lan, tmp_path: Path) -> None:
+    dead = lan.connect(VIPS[0], 5)
+    lan.move_vips()
+    alive = lan.connect(VIPS[0], 5)
+    lan.tell(tmp_path, VIPS[0], knows(long=[f"192.0.2.11:{port}" for port in (*dead.ports, *alive.ports)]))
+    assert dead.fate(within_s=5) == {"reset": 5}
+    assert alive.fate(within_s=1) == {"silent": 5}
+
+
+def test_keys_that_are_stale_or_no_address_harm_nobody(lan: Lan, tmp_path: Path) -> None:
+    client = lan.connect(VIPS[0])
+    lan.move_vips()
+    stale = [f"192.0.2.11:{port}" for port in range(20000, 20050)] + ["192.0.2.99:40000", "198.51.100.1:40000"]
+    other_family = ["2001:db8::11:40000"]
+    none = ["999.0.2.11:40000", "192.0.2.11:0", "192.0.2.11:99999", "192.0.2.11", "nobody:1", "::ffff:1:2", ""]
+    own = f"{VIPS[0]}:40000"
+    keys = [*none, own, *other_family, *stale, f"192.0.2.11:{client.ports[0]}"]
+    said = lan.tell(tmp_path, VIPS[0], knows(long=keys[:-1], recent=keys[-1:]))
+    # Of one there is no route to, it says so, and goes on.
+    assert said.startswith(f"told {len(stale) + 1} clients of {VIPS[0]} port 8443 that the VIP has moved; 3 segments")
+    assert client.fate(within_s=5) == {"reset": 1}
+
+
+@pytest.mark.parametrize(("vip", "own"), [(VIPS[0], "192.0.2.13"), (VIPS[1], "2001:db8::13")])
+def test_a_client_on_the_new_holder_itself_is_told(lan: Lan, tmp_path: Path, vip: str, own: str) -> None:
+    client = lan.connect(vip, at=lan.new)
+    lan.move_vips()
+    lan.tell(tmp_path, vip, knows(long=[f"{own}:{client.ports[0]}"]))
+    assert client.fate(within_s=5) == {"reset": 1}
+
+
+def test_two_tellers_at_once_do_no_harm(lan: Lan, tmp_path: Path) -> None:
+    dead = lan.connect(VIPS[0], 5)
+    lan.move_vips()
+    alive = lan.connect(VIPS[0], 5)
+    answer = knows(long=[f"192.0.2.11:{port}" for port in (*dead.ports, *alive.ports)])
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    threads = [threading.Thread(target=lan.tell, args=(folder, VIPS[0], answer)) for folder in folders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert dead.fate(within_s=5) == {"reset": 5}
+    assert alive.fate(within_s=1) == {"silent": 5}
+
+
+def test_a_machine_without_the_vip_tells_nobody_and_says_why(lan: Lan, tmp_path: Path) -> None:
+    program = installed(tmp_path, waiting.TELL)
+    command = ["ip", "netns", "exec", lan.new, program, tmp_path / "none", VIPS[0], "8443", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "told 0 clients" in done.stderr
+    assert "stopped: the VIP is not here: Cannot assign requested address" in done.stderr
+
+
+FIREWALL = """
+table inet filter {{
+  chain input {{
+    type filter hook input priority 0; policy accept;
+    {rules}
+  }}
+}}
+"""
+TRACKED = "ct state invalid drop; ct state established,related accept; tcp flags != syn ct state new drop"
+
+
+@pytest.mark.parametrize(("loose", "fate"), [(1, "reset"), (0, "silent")])
+def test_a_firewall_that_drops_what_it_does_not_know_swallows_answers_only_if_it_is_strict(
+    lan: Lan, tmp_path: Path, loose: int, fate: str
+) -> None:
+    if shutil.which("nft") is None:
+        pytest.skip("there is no nft here")
+    rules = tmp_path / "rules"
+    rules.write_text(FIREWALL.format(rules=TRACKED))
+    if subprocess.run(["ip", "netns", "exec", lan.new, "nft", "-f", rules], capture_output=True).returncode != 0:
+        pytest.skip("the packet filter cannot be used here")
+    sh(f"ip netns exec {lan.new} sh -c 'echo {loose} > /proc/sys/net/netfilter/nf_conntrack_tcp_loose'")
+    client = lan.connect(VIPS[0])
+    lan.move_vips()
+    lan.tell(tmp_path, VIPS[0], knows(long=[f"192.0.2.11:{client.ports[0]}"]))
+    assert client.fate(within_s=3) == {fate: 1}

@@ -1,0 +1,149 @@
+"""A change of each kind on a live cluster, under a probe: what clients see, and that a bad one is taken back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import LabUnderTest
+from tests.lab.test_cluster import wait_until_whole
+
+pytestmark = pytest.mark.lab
+
+NODES = ("cp1", "cp2", "cp3")
+# Machines that start pods take the processors of this one host from those that serve. What a change costs where nothing
+# else does is measured in bench/.
+NOTICED_AT_MOST_S = 1.5
+
+
+def changed(lab: LabUnderTest, **sections: str) -> dict[str, object]:
+    """Apply with these top-level keys put into the file, or replaced; the summary of what clients saw."""
+    lines = [line for line in lab.file.read_text().splitlines() if line.partition(":")[0] not in sections]
+    lab.file.write_text("\n".join([*lines, *(f"{key}: {value}" for key, value in sections.items() if value)]) + "\n")
+    done = json.loads(lab.haplane("apply", "--json", timeout_s=900).stdout)
+    wait_until_whole(lab)
+    assert "nothing to do" in lab.haplane("plan").stdout
+    probe = done["probe"]
+    assert probe["requests"] > 20, "the endpoint was asked meanwhile"
+    assert probe["longest_gap_s"] < NOTICED_AT_MOST_S, probe
+    return {"steps": done["steps"], **probe}
+
+
+def everywhere(lab: LabUnderTest, script: str) -> set[str]:
+    return {lab.inside(name, script) for name in NODES}
+
+
+def test_timeouts_and_a_new_option_of_the_balancer_are_rolled(cluster: LabUnderTest) -> None:
+    done = changed(cluster, haproxy="{defaults: {timeout queue: 2s}, backend: {option log-health-checks: true}}")
+    assert done["not_served"] == 0
+    assert everywhere(cluster, "grep -c 'timeout queue 2s' /etc/haproxy/haproxy.cfg") == {"1"}
+    machines = [step["machine"] for step in done["steps"] if "reload HAProxy" in step["sentence"]]  # type: ignore[index, attr-defined]
+    assert sorted(machines) == list(NODES)
+
+
+def test_priorities_and_the_advert_interval_are_rolled(cluster: LabUnderTest) -> None:
+    changed(cluster, keepalived="{vrrp_instance: {advert_int: 0.2}}")
+    assert everywhere(cluster, "grep -c 'advert_int 0.2' /etc/keepalived/keepalived.conf") == {"1"}
+    changed(cluster, keepalived="")
+    assert everywhere(cluster, "grep -c 'advert_int 0.1' /etc/keepalived/keepalived.conf") == {"1"}
+
+
+def test_a_changed_virtual_router_id_never_makes_two_holders(cluster: LabUnderTest) -> None:
+    vip = cluster.status()["vip"]["address"]  # type: ignore[index]
+    cluster.edit("endpoint: {vip:", "endpoint: {virtual_router_id: 77, vip:")
+    plan = cluster.haplane("plan").stdout
+    assert plan.count("stop keepalived") == 2, "the holder keeps it until the others listen no more"
+    done = changed(cluster)
+    assert done["requests"]
+    assert everywhere(cluster, "grep -c 'virtual_router_id 77' /etc/keepalived/keepalived.conf") == {"1"}
+    holders = [name for name in NODES if cluster.inside(name, f"ip -o addr show to {vip}", check=False)]
+    assert len(holders) == 1
+
+
+@pytest.mark.timeout(900)
+def test_a_flag_of_the_apiserver_reaches_every_node_one_after_the_other(cluster: LabUnderTest) -> None:
+    flags = "[{name: goaway-chance, value: '0.002'}, {name: shutdown-delay-duration, value: 10s}]"
+    cluster.edit("kubeadm:\n", f"kubeadm:\n  ClusterConfiguration: {{apiServer: {{extraArgs: {flags}}}}}\n")
+    changed(cluster)
+    assert everywhere(cluster, "tr '\\0' ' ' < /proc/$(pidof kube-apiserver)/cmdline | grep -c chance=0.002") == {"1"}
+    assert everywhere(cluster, "ls /etc/kubernetes/manifests | wc -l") == {"4"}
+
+
+@pytest.mark.timeout(900)
+def test_timers_of_etcd_change_one_member_at_a_time(cluster: LabUnderTest) -> None:
+    done = changed(cluster, etcd="{heartbeat: 50ms, election: 500ms}")
+    assert done["requests"]
+    assert everywhere(cluster, "tr '\\0' ' ' < /proc/$(pidof etcd)/cmdline | grep -c election-timeout=500") == {"1"}
+
+
+def test_what_the_validator_refuses_changes_nothing(cluster: LabUnderTest) -> None:
+    before = everywhere(cluster, "sha256sum /etc/haproxy/haproxy.cfg")
+    text = cluster.file.read_text()
+    cluster.file.write_text("".join(_without(text, "haproxy")) + "haproxy: {defaults: {timeout nonsense: 1s}}\n")
+    try:
+        done = cluster.haplane("apply", code=3)
+    finally:
+        cluster.file.write_text(text)
+    assert "nonsense" in done.stderr
+    assert everywhere(cluster, "sha256sum /etc/haproxy/haproxy.cfg") == before
+    assert "nothing to do" in cluster.haplane("apply").stdout
+
+
+@pytest.mark.timeout(600)
+def test_what_breaks_the_gate_is_taken_back(cluster: LabUnderTest) -> None:
+    """A valid configuration that does not serve: the first machine gets its files back, the others are not touched."""
+    before = everywhere(cluster, "sha256sum /etc/haproxy/haproxy.cfg")
+    text = cluster.file.read_text()
+    broken = 'haproxy: {frontend: {bind: "127.0.0.1:8443"}}\n'
+    cluster.file.write_text("".join(_without(text, "haproxy")) + broken)
+    try:
+        done = cluster.haplane("apply", code=3, timeout_s=500)
+    finally:
+        cluster.file.write_text(text)
+    assert "does not reach the API" in done.stderr
+    assert "its previous files were put back and nothing else was changed" in done.stderr
+    assert everywhere(cluster, "sha256sum /etc/haproxy/haproxy.cfg") == before
+    cluster.haplane("apply")
+    wait_until_whole(cluster)
+
+
+def test_a_saved_plan_is_applied_exactly_or_refused(cluster: LabUnderTest, tmp_path: Path) -> None:
+    cluster.inside("cp2", "echo '# by hand' >> /etc/haproxy/haproxy.cfg")
+    saved = tmp_path / "plan.json"
+    plan = cluster.haplane("plan", "--out", str(saved)).stdout
+    assert "cp2: write /etc/haproxy/haproxy.cfg (changed since haplane wrote it: " in plan
+    cluster.inside("cp2", "echo '# again' >> /etc/haproxy/haproxy.cfg")
+    refused = cluster.haplane("apply", "--plan", str(saved), code=3)
+    assert "the plan is out of date: nothing was changed" in refused.stderr
+    assert "# by hand" in cluster.inside("cp2", "cat /etc/haproxy/haproxy.cfg")
+    cluster.haplane("plan", "--out", str(saved))
+    assert "done" in cluster.haplane("apply", "--plan", str(saved)).stdout
+    assert "# by hand" not in cluster.inside("cp2", "cat /etc/haproxy/haproxy.cfg")
+
+
+def test_a_hazard_in_the_file_stops_plan_and_apply(cluster: LabUnderTest) -> None:
+    text = cluster.file.read_text()
+    cluster.file.write_text("".join(_without(text, "haproxy")) + "haproxy: {defaults: {timeout tunnel: 1m}}\n")
+    try:
+        for command in ("plan", "apply"):
+            done = cluster.haplane(command, code=1)
+            assert "error[lb-idle-timeout]" in done.stderr
+            assert "nothing was changed" in done.stderr
+        cluster.file.write_text(cluster.file.read_text() + "accept: {lb-idle-timeout: a test}\n")
+        assert "timeout tunnel 1m" in cluster.haplane("plan").stdout
+    finally:
+        cluster.file.write_text(text)
+
+
+def test_preflight_finds_nothing_on_a_whole_cluster_and_keeps_what_it_measured(cluster: LabUnderTest) -> None:
+    done = cluster.haplane("preflight", "--quick", timeout_s=120)
+    assert "✗" not in done.stdout
+    facts = cluster.file.with_name("facts.yaml").read_text()
+    assert 'interface: "eth0"' in facts
+    assert "round_trip_ms: {cp2:" in facts
+
+
+def _without(text: str, key: str) -> list[str]:
+    return [line for line in text.splitlines(keepends=True) if line.partition(":")[0] != key]
