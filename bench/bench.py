@@ -1,7 +1,7 @@
 """Measures what a user waits for, on this machine: `make bench`. Prints Markdown; nothing here passes or fails.
 
-It makes a lab of its own, and removes it. Needs the bundle and the machine image (both are made if missing, and not
-counted).
+First what needs no machine (pure, scale); then a lab is made, measured (against_ansible, rolling too) and removed.
+Needs the bundle and the machine image (both are made if missing, and not counted).
 """
 
 from __future__ import annotations
@@ -9,38 +9,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-HAPLANE = str(Path(sys.executable).parent / "haplane")
+import against_ansible
+import pure
+import rolling
+import scale
+from measuring import HAPLANE, haplane, row, table
+
 REPEAT = 5
 NAME, SUBNET = "bench", "10.81.0.0/24"
-
-
-def timed(arguments: Sequence[str]) -> tuple[float, int]:
-    """Wall seconds and peak resident memory in kB of one haplane command."""
-    started = time.monotonic()
-    process = subprocess.Popen([HAPLANE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    output = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    took = time.monotonic() - started
-    if os.waitstatus_to_exitcode(status):
-        sys.exit(f"haplane {' '.join(arguments)} failed:\n{output}")
-    return took, usage.ru_maxrss
-
-
-def row(what: str, values: Sequence[float], unit: str, digits: int = 2) -> None:
-    low, middle, high = min(values), statistics.median(values), max(values)
-    print(
-        f"| {what} | {middle:.{digits}f} | {low:.{digits}f} | {high:.{digits}f} | {unit} | {len(values)} |", flush=True
-    )
 
 
 def lab_memory_mb() -> float:
@@ -76,48 +58,52 @@ def _inside(process: Path, roots: set[int]) -> bool:
 
 
 def main() -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Linux {platform.release()}, `make bench`\n")
-    print("| what | median | min | max | unit | n |\n|---|---|---|---|---|---|")
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Linux {platform.release()}, `make bench`")
+    pure.main()
+    scale.main()
     with tempfile.TemporaryDirectory(prefix="haplane-bench-") as folder:
-        file = str(Path(folder) / "cluster.yaml")
-        here = ["--file", file]
+        file = Path(folder) / "cluster.yaml"
         try:
-            timed(["lab", "up", "--name", NAME, "--subnet", SUBNET, *here])
-            timed(["bundle", "build", *here])
-            built, peak = [], 0
-            for _ in range(3):
-                timed(["lab", "down", *here])
-                up, _ = timed(["lab", "up", *here])
-                applied, memory = timed(["apply", *here])
-                built.append(up + applied)
-                peak = max(peak, memory)
-            row("lab up + apply, from no machine to three Ready nodes", built, "s", 1)
-            time.sleep(20)
-            row("memory of the lab (proportional set size)", [lab_memory_mb()], "MB", 0)
-            for command in (["plan"], ["apply"], ["status"]):
-                runs = [timed([*command, *here]) for _ in range(REPEAT)]
-                row(f"haplane {command[0]}, nothing changed", [took for took, _ in runs], "s")
-                peak = max(peak, *(memory for _, memory in runs))
-            row("haplane --help", [timed(["--help"])[0] for _ in range(REPEAT)], "s")
-            drill(here)
-            row("peak memory of haplane", [peak / 1024], "MB", 0)
+            lab(file)
+            against_ansible.main(file)
+            rolling.main(file)
+            drill(file)
         finally:
-            subprocess.run([HAPLANE, "lab", "down", *here], capture_output=True, check=False)
+            subprocess.run([HAPLANE, "lab", "down", "--file", str(file)], capture_output=True, check=False)
 
 
-def drill(here: Sequence[str]) -> None:
-    done = subprocess.run(
-        [HAPLANE, "drill", "run", "power-off-vip-holder", "--repeat", str(REPEAT), "--json", *here],
-        capture_output=True,
-        text=True,
-        check=False,
+def lab(file: Path) -> None:
+    """Makes the lab; it is running, and as the file says, when this returns."""
+    here = ("--file", str(file))
+    table("A lab of three machines")
+    haplane("lab", "up", "--name", NAME, "--subnet", SUBNET, *here)
+    haplane("bundle", "build", *here)
+    built, peaks_mb = [], []
+    for _ in range(3):
+        haplane("lab", "down", *here)
+        up, applied = haplane("lab", "up", *here), haplane("apply", *here)
+        built.append(up.wall_s + applied.wall_s)
+        peaks_mb.append(applied.peak_mb)
+    row("lab up + apply, from no machine to three Ready nodes", built, "s", 1)
+    time.sleep(20)
+    row("memory of the lab (proportional set size)", [lab_memory_mb()], "MB", 0)
+    for command in ("plan", "apply", "status"):
+        runs = [haplane(command, *here) for _ in range(REPEAT)]
+        row(f"haplane {command}, nothing changed", [run.wall_s for run in runs], "s")
+        peaks_mb += [run.peak_mb for run in runs]
+    row("haplane --help", [haplane("--help").wall_s for _ in range(REPEAT)], "s")
+    row("peak memory of haplane", [max(peaks_mb)], "MB", 0)
+
+
+def drill(file: Path) -> None:
+    # 1 and 4: a verdict of violated or unknown, which is a result as well.
+    done = haplane(
+        *("drill", "run", "power-off-vip-holder", "--repeat", str(REPEAT), "--json", "--file", str(file)),
+        codes=(0, 1, 4),
     )
-    if done.returncode not in (0, 1, 4):
-        sys.exit(f"the drill failed:\n{done.stderr}")
     report = json.loads(done.stdout)
     outages = [run["outage"] for run in report["runs"]]
-    print(f"\nDrill power-off-vip-holder: {[run['outcome'] for run in report['runs']]}\n")
-    print("| what | median | min | max | unit | n |\n|---|---|---|---|---|---|")
+    table(f"Drill power-off-vip-holder: {[run['outcome'] for run in report['runs']]}")
     row("longest gap of new connections", [one["longest_gap_s"] for one in outages], "s", 3)
     row("failed requests at 50/s", [one["failed"] + one["indeterminate"] for one in outages], "requests", 0)
     back = [run["return"] for run in report["runs"]]

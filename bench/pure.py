@@ -34,10 +34,7 @@ def cluster_text(machines: int) -> str:
         f"  m{i}: {{address: {first + i}{', roles: [worker]' if i >= CONTROL_PLANE else ''}}}\n"
         for i in range(machines)
     )
-    return (
-        "name: bench\nkubernetes: {version: 1.35.4}\nendpoint: {vip: 10.80.255.200/16}\nmachines:\n"
-        + "".join(lines)
-    )
+    return "name: bench\nkubernetes: {version: 1.35.4}\nendpoint: {vip: 10.80.255.200/16}\nmachines:\n" + "".join(lines)
 
 
 def lint_work(file: Path) -> float:

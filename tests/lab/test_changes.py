@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,61 @@ def test_preflight_finds_nothing_on_a_whole_cluster_and_keeps_what_it_measured(c
     facts = cluster.file.with_name("facts.yaml").read_text()
     assert 'interface: "eth0"' in facts
     assert "round_trip_ms: {cp2:" in facts
+
+
+WAITING = """
+import asyncio, ssl, sys, time
+CONTEXT = ssl.create_default_context(); CONTEXT.check_hostname = False; CONTEXT.verify_mode = ssl.CERT_NONE
+async def wait_for_news():
+    reader, writer = await asyncio.open_connection(sys.argv[1], 8443, ssl=CONTEXT)
+    print("connected", flush=True)
+    try:
+        await reader.read(1)
+    except OSError:
+        pass
+    print("told", time.time(), flush=True)
+async def main():
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for _ in range(50):
+            group.create_task(wait_for_news())
+asyncio.run(main())
+"""
+# client-go notices a connection whose other end vanished by a ping after 30 s, and gives it 15 s more.
+TOLD_WITHIN_S = 3.0
+
+
+def test_clients_that_only_wait_are_told_when_the_holder_of_the_vip_dies(cluster: LabUnderTest) -> None:
+    """50 idle connections, and a `kubectl get -w`: a watch that would have stayed silent for 45 s ends at once."""
+    status = cluster.status()
+    vip, holder = status["vip"]["address"], status["vip"]["holders"][0]  # type: ignore[index]
+    kubeconfig = cluster.haplane("kubeconfig", "--out", "-").stdout
+    machine = f"haplane-{cluster.name}-client"
+    subprocess.run(
+        ["podman", "exec", "-i", machine, "sh", "-c", "umask 077; cat > /root/config"],
+        input=kubeconfig,
+        text=True,
+        check=True,
+    )
+    watch = "$(ls /var/lib/haplane/bundles/*/bin/kubectl | head -n 1) --kubeconfig /root/config get nodes -w"
+    idle, watcher = (
+        subprocess.Popen(["podman", "exec", machine, *command], stdout=subprocess.PIPE, text=True)
+        for command in (["python3", "-c", WAITING, str(vip)], ["sh", "-c", f"{watch}; echo told $(date +%s.%N)"])
+    )
+    assert idle.stdout and watcher.stdout
+    for _ in range(50):
+        assert idle.stdout.readline().strip() == "connected"
+    assert "cp1" in "".join(watcher.stdout.readline() for _ in range(4)), "the watch has begun"
+    began = time.time()
+    try:
+        cluster.haplane("lab", "power", "off", holder)
+        told = [float(line.split()[1]) for line in idle.communicate(timeout=60)[0].splitlines()]
+        lines = [line for line in watcher.communicate(timeout=60)[0].splitlines() if line.startswith("told")]
+        told += [float(line.split()[1]) for line in lines]
+    finally:
+        cluster.haplane("lab", "power", "on", holder)
+    assert len(told) == 51
+    assert max(told) - began < TOLD_WITHIN_S, f"the last was told {max(told) - began:.2f} s after the cut was asked for"
+    wait_until_whole(cluster)
 
 
 def _without(text: str, key: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ def lint(
     file: File = DEFAULT_FILE,
     json: Json = False,
     sarif: Annotated[bool, Parameter(negative=())] = False,
+    accept: tuple[str, ...] = (),
 ) -> int:
     """Look for hazards that the file alone shows. Exits with 1 if one is there that nobody accepted.
 
@@ -36,12 +38,17 @@ def lint(
         The cluster file; the same as --file.
     sarif
         Print SARIF 2.1.0, for code review tools.
+    accept
+        ID=REASON: write into the file that this hazard is accepted, and why (repeatable). Comments stay.
     """
     from haplane.design.hazards import CATALOGUE
     from haplane.design.hazards import lint as find
     from haplane.reports import hazards as report
 
-    cluster, design, _ = _designed(positional or file)
+    file = positional or file
+    if accept:
+        _accept(file, accept)
+    cluster, design, _ = _designed(file)
     findings = find(design)
     if sarif:
         show_json(report.as_sarif(findings, CATALOGUE, root=Path.cwd() if Path(cluster.file).is_absolute() else None))
@@ -181,6 +188,20 @@ def init(
     print(f"written: {file}\nnext: haplane lint -f {file}, haplane design -f {file}, haplane preflight -f {file}")
 
 
+def _accept(file: Path, given: tuple[str, ...]) -> None:
+    from haplane.design.hazards import CATALOGUE
+    from haplane.model.editing import edited
+
+    reasons = dict(_pair(one, "--accept", "ID=REASON") for one in given)
+    for id in reasons:
+        if id not in CATALOGUE:
+            close = difflib.get_close_matches(id, CATALOGUE, n=1)
+            hint = f"did you mean {close[0]}?" if close else "haplane hazards lists them"
+            raise UsageError(f"there is no hazard {id}", hint=hint)
+    load_cluster(file)
+    write_file(file, edited(file.read_text(), {("accept", id): reason for id, reason in reasons.items()}))
+
+
 def _designed(file: Path) -> tuple[Cluster, Design, Solution]:
     from haplane.design.solved import solved
 
@@ -195,8 +216,9 @@ def _ask(question: str, option: str, example: str) -> str:
     return input(f"{question}{f' (e.g. {example})' if example else ''}: ").strip()
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, address = text.partition("=")
-    if not (name and equals and address):
-        raise UsageError(f"{option} {text} is not NAME=ADDRESS", hint=f"for example {option} cp1=192.0.2.11")
-    return name, address
+def _pair(text: str, option: str, shape: str = "NAME=ADDRESS") -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        example = "cp1=192.0.2.11" if shape == "NAME=ADDRESS" else "vip-failback-outage='this VIP may move'"
+        raise UsageError(f"{option} {text} is not {shape}", hint=f"for example {option} {example}")
+    return name, value

@@ -85,7 +85,7 @@ async def plan(inputs: Inputs) -> Plan:
     async with Fleet(inputs.cluster.machines) as fleet:
         remotes, silent = await _connect(fleet, inputs)
         context = await _context(inputs, remotes, silent, token="", dry=True)
-        return Plan(await _run(context), fingerprint(context))
+        return Plan(await run_phases(context), fingerprint(context))
 
 
 async def apply(inputs: Inputs, *, exactly: Plan | None = None) -> Applied:
@@ -99,7 +99,7 @@ async def apply(inputs: Inputs, *, exactly: Plan | None = None) -> Applied:
         remotes, silent = await _connect(fleet, inputs)
         token = await stack.enter_async_context(locked(remotes, command="haplane apply"))
         context = await _context(inputs, remotes, silent, token=token, dry=False)
-        now = Plan(await _run(replace(context, dry=True)), fingerprint(context))
+        now = Plan(await run_phases(replace(context, dry=True)), fingerprint(context))
         if exactly is not None:
             refuse_unless_same(exactly, now)
         if not now.steps:
@@ -110,10 +110,10 @@ async def apply(inputs: Inputs, *, exactly: Plan | None = None) -> Applied:
             manifest, context.bundle_folder = await inputs.obtain()
             context.design = replace(context.design, bundle=manifest)
         if not context.is_live:
-            return Applied(await _run(context))
+            return Applied(await run_phases(context))
         authority = context.design.authority
         async with probing(inputs.cluster, fleet, authority, inputs.progress, rate=inputs.probe_rate) as seen:
-            steps = await _run(context)
+            steps = await run_phases(context)
         return Applied(steps, seen)
 
 
@@ -218,7 +218,7 @@ async def _wait_for_jobs(facts: Mapping[str, Facts], remotes: Mapping[str, Remot
     await asyncio.gather(*(one(name, found.jobs) for name, found in facts.items() if found.jobs))
 
 
-async def _run(context: Context) -> tuple[Step, ...]:
+async def run_phases(context: Context) -> tuple[Step, ...]:
     steps: list[Step] = []
     for kind in PHASES:
         phase = kind()

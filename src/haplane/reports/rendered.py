@@ -22,17 +22,16 @@ def files(design: Design) -> dict[str, str]:
 
 
 def write(design: Design, folder: Path) -> int:
-    """Writes them into the folder; returns how many. Raises UsageError where files lie that no render wrote."""
+    """Writes them into the folder; returns how many. Raises UsageError where something else lies already."""
     found = files(design)
     known = folder / LIST
     try:
         before = known.read_text().splitlines() if known.exists() else []
-        strangers = [name for name in found if (folder / name).exists() and name not in before]
-        if strangers:
+        if folder.exists() and not known.exists() and any(folder.iterdir()):
             raise UsageError(
-                f"{folder} holds files that haplane did not render",
-                where=str(folder / strangers[0]),
-                hint="render into an empty folder",
+                f"{folder} is not empty, and haplane has never rendered there",
+                where=str(folder),
+                hint="render into a folder of its own",
             )
         folder.mkdir(parents=True, exist_ok=True)
         # First the list: should this end half-way, the next render knows what is its own.
