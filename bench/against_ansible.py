@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -188,6 +187,7 @@ def measure(file: Path) -> None:
             # Exit code 1 when anything would change: then this ends.
             return haplane("plan", "--exit-code", "--file", str(file))
 
+        version = ran([command[0], "--version"], environment=environment).stdout.splitlines()[0]
         # Once each for what is there from then on: ansible's open connections, compiled Python on both sides.
         ansible()
         plan()
@@ -202,14 +202,7 @@ def measure(file: Path) -> None:
     ratios = [check / statistics.median(plans[i * each : (i + 1) * each]) for i, check in enumerate(checks)]
     row("ansible / haplane", ratios, "times", 1)
     files = sum(len(one.files) for name in names for one in design.components(name).values())
-    print(f"\n{len(names)} machines, {files} files; {_version()}; the machines have {PYTHON}.")
-
-
-def _version() -> str:
-    done = subprocess.run(
-        [str(ENVIRONMENT / "bin" / "ansible-playbook"), "--version"], capture_output=True, text=True, check=True
-    )
-    return done.stdout.splitlines()[0]
+    print(f"\n{len(names)} machines, {files} files; {version}; the machines have {PYTHON}.")
 
 
 def main(file: Path) -> None:

@@ -60,8 +60,9 @@ def _inside(process: Path, roots: set[int]) -> bool:
 def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Linux {platform.release()}, `make bench`")
     pure.main()
-    scale.main()
     with tempfile.TemporaryDirectory(prefix="haplane-bench-") as folder:
+        build_bundle(Path(folder) / "bundle.yaml")
+        scale.main()
         file = Path(folder) / "cluster.yaml"
         try:
             lab(file)
@@ -72,12 +73,17 @@ def main() -> None:
             subprocess.run([HAPLANE, "lab", "down", "--file", str(file)], capture_output=True, check=False)
 
 
+def build_bundle(file: Path) -> None:
+    """What scale and the lab use, which name the same version and sources. file: is written."""
+    file.write_text(scale.cluster_text())
+    haplane("bundle", "build", "--file", str(file))
+
+
 def lab(file: Path) -> None:
     """Makes the lab; it is running, and as the file says, when this returns."""
     here = ("--file", str(file))
     table("A lab of three machines")
     haplane("lab", "up", "--name", NAME, "--subnet", SUBNET, *here)
-    haplane("bundle", "build", *here)
     built, peaks_mb = [], []
     for _ in range(3):
         haplane("lab", "down", *here)

@@ -60,7 +60,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_valid_file_with_one_value_replaced_is_a_cluster_or_an_invalid_file(data: st.DataObject) -> None:
     tree = yaml.safe_load(ALL[data.draw(st.sampled_from(list(ALL)))])

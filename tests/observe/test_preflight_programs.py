@@ -188,9 +188,9 @@ def wire() -> Iterator[Wire]:
     cluster = three_nodes()
     near, far = f"haplane-{os.getpid()}-near", f"haplane-{os.getpid()}-far"
     if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("perl") is None:
-        pytest.skip("network namespaces need root, iproute2 and perl")
+        pytest.fail("network namespaces need root, iproute2 and perl")
     if subprocess.run(["ip", "netns", "add", near], capture_output=True).returncode != 0:
-        pytest.skip("no network namespace can be made here")
+        pytest.fail("no network namespace can be made here")
     try:
         sh(f"ip netns add {far} && ip -n {near} link add eth0 type veth peer name eth0 netns {far}")
         for namespace, number in ((near, 1), (far, 2)):
@@ -226,11 +226,11 @@ def test_machines_on_one_wire_meet(wire: Wire) -> None:
 
 def test_a_firewall_is_found_by_meeting(wire: Wire) -> None:
     if shutil.which("nft") is None and shutil.which("iptables") is None:
-        pytest.skip("there is no packet filter here")
+        pytest.fail("there is no packet filter here")
     drops = "iptables -A INPUT -p 112 -j DROP; iptables -A INPUT -p tcp --dport 2380 -j DROP"
     done = subprocess.run(["ip", "netns", "exec", wire.far, "/bin/sh", "-ec", drops], capture_output=True)
     if done.returncode != 0:
-        pytest.skip("the packet filter cannot be used here")
+        pytest.fail("the packet filter cannot be used here")
 
     def script(name: str) -> str:
         return meeting.command(wire.cluster, wire.cluster.machines[name], interface="eth0", seconds=1.5)
