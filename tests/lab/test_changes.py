@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.components import golden_files
 from tests.lab.conftest import LabUnderTest
 from tests.lab.test_cluster import wait_until_whole
 
@@ -200,6 +201,19 @@ def test_clients_that_only_wait_are_told_when_the_holder_of_the_vip_dies(cluster
     assert len(told) == 51
     assert max(told) - began < TOLD_WITHIN_S, f"the last was told {max(told) - began:.2f} s after the cut was asked for"
     wait_until_whole(cluster)
+
+
+def test_golden_files_pass_the_components_own_checkers(cluster: LabUnderTest) -> None:
+    """On a machine that has the programs, and under their final paths what the files refer to."""
+    machine = f"haplane-{cluster.name}-cp1"
+    archive = subprocess.run(["tar", "-C", str(golden_files.FOLDER), "-c", "."], capture_output=True, check=True).stdout
+    unpack = ["podman", "exec", "-i", machine, "sh", "-c", "mkdir -p /tmp/golden && tar -C /tmp/golden -x"]
+    subprocess.run(unpack, input=archive, check=True)
+    validators = [files.validate for files in golden_files.file_sets() if files.validate]
+    assert len(validators) == 4, "kubeadm, containerd, HAProxy, keepalived"
+    for validate in validators:
+        cluster.inside("cp1", f"cd /tmp/golden && {validate}")
+    cluster.inside("cp1", "rm -rf /tmp/golden")
 
 
 def _without(text: str, key: str) -> list[str]:

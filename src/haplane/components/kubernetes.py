@@ -14,6 +14,8 @@ from haplane.components.base import STATE, ComponentDesign, File, FileSet, Load,
 from haplane.components.haproxy import APISERVER_PORT
 from haplane.model.cluster import Cluster, EtcdTopology, Value
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 CONFIG_FOLDER = "/etc/haplane"
 INIT_FILE = f"{CONFIG_FOLDER}/kubeadm-init.yaml"
 PATCHES = f"{CONFIG_FOLDER}/patches"
@@ -127,7 +129,7 @@ def init_file(view: View) -> str:
         _merged(configuration, cluster.kubeadm.get("ClusterConfiguration", {})),
         _merged(kubelet, cluster.kubelet),
     ]
-    return yaml.safe_dump_all(documents, sort_keys=False)
+    return _yaml(documents)
 
 
 def join_file(view: View, *, token: str, authority_hash: str, certificate_key: str, via: str) -> str:
@@ -146,7 +148,12 @@ def join_file(view: View, *, token: str, authority_hash: str, certificate_key: s
         "nodeRegistration": _registration(view),
         "patches": {"directory": PATCHES},
     }
-    return yaml.safe_dump(_merged(join, view.cluster.kubeadm.get("JoinConfiguration", {})), sort_keys=False)
+    return _yaml([_merged(join, view.cluster.kubeadm.get("JoinConfiguration", {}))])
+
+
+def _yaml(documents: list[dict[str, Value]]) -> str:
+    # libyaml is eight times faster; the width keeps its lines and those of PyYAML's own dumper the same.
+    return yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=False, width=1000)
 
 
 def certificate_names(cluster: Cluster) -> list[Value]:

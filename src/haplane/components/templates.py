@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from jinja2 import BaseLoader, Environment, StrictUndefined
+from functools import cache
+
+from jinja2 import BaseLoader, Environment, StrictUndefined, Template
 
 _ENVIRONMENT = Environment(
     loader=BaseLoader(),
@@ -15,4 +17,10 @@ _ENVIRONMENT = Environment(
 
 
 def render(template: str, /, **values: object) -> str:
-    return _ENVIRONMENT.from_string(template).render(**values)
+    return _compiled(template).render(**values)
+
+
+@cache
+def _compiled(template: str) -> Template:
+    """Compiling takes longer than rendering, and each template is rendered once per machine."""
+    return _ENVIRONMENT.from_string(template)

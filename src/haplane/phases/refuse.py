@@ -9,7 +9,6 @@ from haplane.design.hazards import Finding, lint, stops
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
 from haplane.model.errors import ExitCode, HaplaneError
 from haplane.model.progress import Progress
-from haplane.observe.preflight import preflight
 from haplane.transport.ssh import Remote
 
 
@@ -34,6 +33,8 @@ def refuse_hazards(design: Design) -> None:
 
 async def refuse_unfit_machines(design: Design, remotes: Mapping[str, Remote], progress: Progress) -> None:
     """The quick part of preflight. Raises Hazardous with all that it found and nobody accepted."""
+    from haplane.observe.preflight import preflight  # a plan without changes does not need it
+
     report = await preflight(
         design.cluster,
         remotes,
