@@ -77,8 +77,8 @@ take() {{
   done
   sync -f {PARKED}
   for pod in $1; do rm -f {MANIFESTS}/$pod.yaml; done
-  gone kube-apiserver 20 || case " $1 " in *" kube-apiserver "*) kill -9 $(pidof kube-apiserver) ;; esac
-  for pod in $1; do gone $pod 160 || kill -9 $(pidof $pod); done
+  case $1 in *kube-apiserver*) gone kube-apiserver 20 || kill -9 $(pidof kube-apiserver) || true ;; esac
+  for pod in $1; do gone $pod 160 || kill -9 $(pidof $pod) || true; done
   sleep 3  # the kubelet, too, has to see that they ended
 }}
 put() {{  # pod, folder
