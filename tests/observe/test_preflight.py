@@ -288,7 +288,8 @@ def test_clocks_are_compared_within_the_error(
     ("answers", "holder", "outcome"),
     [
         (("aa:bb:cc:dd:ee:ff",), "", "error"),
-        ((mac(2),), "", "error"),
+        # Another machine that may hold it can have got it since it was read.
+        ((mac(2),), "", "passed"),
         ((mac(2),), "cp2", "passed"),
         ((mac(2), "aa:bb:cc:dd:ee:ff"), "cp2", "error"),
         ((), "", "passed"),

@@ -128,6 +128,16 @@ def settings(view: View) -> Settings:
 
 
 ENABLE = "systemctl daemon-reload\nsystemctl enable -q haproxy"
+# systemctl only sends a signal: until the new process has taken the listeners over, the old one serves.
+RELOAD = f"""\
+worker() {{ echo 'show info' | socat -t 2 - UNIX-CONNECT:{SOCKET} 2>/dev/null | sed -n 's/^Pid: //p'; }}
+before=$(worker)
+systemctl reload haproxy
+for i in $(seq 100); do
+  now=$(worker)
+  if [ -n "$now" ] && [ "$now" != "$before" ]; then break; fi
+  sleep 0.1
+done"""
 DROP_IN_FILE = "/etc/systemd/system/haproxy.service.d/haplane.conf"
 DROP_IN = """\
 # Written by haplane.
@@ -222,7 +232,7 @@ def design(view: View) -> ComponentDesign:
             FileSet((File(AUTHORITY, authority), File(DROP_IN_FILE, drop_in), *waiting.haproxy_files(view, SOCKET))),
             FileSet((File("/etc/haproxy/haproxy.cfg", config),), validate="haproxy -c -f ./etc/haproxy/haproxy.cfg"),
         ),
-        load=Load(f"{enable}\nsystemctl reload haproxy", "reload HAProxy (no connection is dropped)"),
+        load=Load(f"{enable}\n{RELOAD}", "reload HAProxy (no connection is dropped)"),
         unit="haproxy.service",
         start=Load(f"{enable}\nsystemctl restart haproxy", "start HAProxy"),
         restart=Load(f"{enable}\nsystemctl restart haproxy", "restart HAProxy (connections through it end)"),

@@ -127,7 +127,7 @@ class Change:
         # The marker is written last: a death before it makes the next apply load again. No `&&`: under set -e a
         # failure in the middle of such a list would pass unnoticed.
         marker = "" if self.gated else _marker(design)
-        await self.sh(f"set -e\n{load.command}\n{marker}", shown_as=load.command.strip().splitlines()[-1])
+        await self.sh(f"set -e\n{load.command}\n{marker}", shown_as=load.sentence)
 
     async def gate(self, check: Callable[[], Awaitable[None]]) -> None:
         """After the change: it is kept if the check passes, else the previous files are put back and loaded.

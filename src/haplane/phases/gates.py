@@ -9,15 +9,27 @@ from haplane.model.errors import HaplaneError
 from haplane.phases.context import Context
 
 TIMEOUT_S = 60
+AGREEING = 4
 
 
 async def api_answers(context: Context, machine: str, address: Address, port: int) -> None:
-    """The API is ready when asked from this machine at this address. Raises HaplaneError after TIMEOUT_S."""
+    """The API is ready when asked from this machine at this address, AGREEING times in a row.
+
+    Once is not enough: a balancer that is being reloaded still answers with its previous configuration. Raises
+    HaplaneError after TIMEOUT_S.
+    """
     ask = (
         f"curl --silent --fail --max-time 2 --output /dev/null --cacert {AUTHORITY} "
         f"--connect-to kubernetes:{port}:{join_host_port(address, port)} https://kubernetes:{port}/readyz"
     )
-    script = f"for i in $(seq {TIMEOUT_S * 2}); do {ask} && exit 0; sleep 0.5; done; {ask} --show-error"
+    script = f"""good=0
+for i in $(seq {TIMEOUT_S * 3}); do
+  if {ask}; then good=$((good + 1)); else good=0; fi
+  if [ $good = {AGREEING} ]; then exit 0; fi
+  sleep 0.3
+done
+{ask} --show-error
+"""
     done = await context.remotes[machine].run(script, check=False, timeout_s=TIMEOUT_S * 5, shown_as=ask)
     if done.code:
         raise HaplaneError(

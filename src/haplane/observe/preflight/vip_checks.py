@@ -69,7 +69,8 @@ def vip_free(seen: Seen) -> Iterator[Said]:
 
 def _answered(seen: Seen, name: str, vip: Address, mac: str, ours: Mapping[str, str]) -> Iterator[Said]:
     owner = ours.get(mac, "")
-    if owner and seen.all[owner].host.holds(vip):
+    # One that may hold it can have got it since it was read: VRRP does not wait for preflight.
+    if owner and (owner in seen.machines or seen.all[owner].host.holds(vip)):
         return
     if owner:
         cure = f"switch proxy ARP off on {owner}, or look at what its interfaces have"
