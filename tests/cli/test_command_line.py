@@ -69,3 +69,8 @@ def test_a_drill_that_does_not_exist_is_told_which_do(tmp_path: Path) -> None:
     done = haplane("drill", "run", "everything", cwd=tmp_path)
     assert done.returncode == 2
     assert "power-off-vip-holder" in done.stderr
+
+
+def test_a_dash_is_standard_output_and_not_an_option(tmp_path: Path) -> None:
+    done = haplane("kubeconfig", "--out", "-", cwd=tmp_path)
+    assert "there is no cluster.yaml" in done.stderr

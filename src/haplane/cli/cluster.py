@@ -216,7 +216,9 @@ def status(
     return ExitCode.DONE if seen.is_whole else ExitCode.FINDING
 
 
-def kubeconfig(*, file: File = DEFAULT_FILE, out: Path | None = None) -> None:
+def kubeconfig(
+    *, file: File = DEFAULT_FILE, out: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+) -> None:
     """Write a kubeconfig for administrators that goes through the endpoint (mode 0600).
 
     Parameters
