@@ -125,8 +125,6 @@ def test_a_batch_of_touches_fits_into_one_of_haproxys_buffers() -> None:
 
 # ---- the programs, with HAProxy's side of the conversation ----
 
-needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
-
 
 @dataclass
 class Socket:
@@ -194,7 +192,6 @@ PROCESSES = """\
 """
 
 
-@needs_perl
 def test_connections_that_are_open_are_touched_also_those_of_older_processes(tmp_path: Path) -> None:
     new = [f"192.0.2.50:{port}" for port in range(40000, 40400)]
     old = {"@!11097": ["2001:db8::50:50000"], "@!11099": ["::ffff:192.0.2.51:50001", "192.0.2.50:40000"]}
@@ -220,7 +217,6 @@ def test_connections_that_are_open_are_touched_also_those_of_older_processes(tmp
     assert max(map(len, touches)) < 16384
 
 
-@needs_perl
 def test_without_haproxy_the_timer_says_so(tmp_path: Path) -> None:
     command = [installed(tmp_path, waiting.KEEP), tmp_path / "none", tmp_path / "no-master"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)

@@ -206,7 +206,8 @@ def test_no_vrrp_is_claimed_for_a_load_balancer_of_yours() -> None:
     assert found["power-off-balancer"].links[0].setting == "endpoint.by"
     assert math.isinf(found["power-off-balancer"].worst_s)
     assert math.isinf(power_off_vip_holder(Design(external()), "cp1", request_interval_s=0.02).worst_s)
-    assert found["etcd-leader-death"].worst_s < 4
+    # What is behind the balancers does not depend on who owns the address.
+    assert found["etcd-leader-death"].worst_s == of(three_nodes())["etcd-leader-death"].worst_s
 
 
 def test_overrides_of_one_machine_count() -> None:

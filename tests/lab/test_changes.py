@@ -16,9 +16,9 @@ from tests.lab.test_cluster import wait_until_whole
 pytestmark = pytest.mark.lab
 
 NODES = ("cp1", "cp2", "cp3")
-# Machines that start pods take the processors of this one host from those that serve; how little a change costs is
-# measured in bench/. This long is no noise: the endpoint was gone.
-NOTICED_AT_MOST_S = 5
+# Machines that start pods take the processors of this one host from those that serve; how little a change costs where
+# nothing else does is measured in bench/.
+NOTICED_AT_MOST_S = 1.5
 
 
 def changed(lab: LabUnderTest, **sections: str) -> dict[str, object]:
@@ -40,9 +40,9 @@ def everywhere(lab: LabUnderTest, script: str) -> set[str]:
 
 def test_timeouts_and_a_new_option_of_the_balancer_are_rolled(cluster: LabUnderTest) -> None:
     done = changed(cluster, haproxy="{defaults: {timeout queue: 2s}, backend: {option log-health-checks: true}}")
-    assert int(str(done["not_served"])) <= 2
+    assert done["not_served"] == 0
     assert everywhere(cluster, "grep -c 'timeout queue 2s' /etc/haproxy/haproxy.cfg") == {"1"}
-    machines = [step["machine"] for step in done["steps"] if "reload HAProxy" in step["sentence"]]  # type: ignore[index, attr-defined]
+    machines = [step["machine"] for step in done["steps"] if "reload HAProxy" in step["sentence"]]
     assert sorted(machines) == list(NODES)
 
 
@@ -54,7 +54,7 @@ def test_priorities_and_the_advert_interval_are_rolled(cluster: LabUnderTest) ->
 
 
 def test_a_changed_virtual_router_id_never_makes_two_holders(cluster: LabUnderTest) -> None:
-    vip = cluster.status()["vip"]["address"]  # type: ignore[index]
+    vip = cluster.status()["vip"]["address"]
     cluster.edit("endpoint: {vip:", "endpoint: {virtual_router_id: 77, vip:")
     plan = cluster.haplane("plan").stdout
     assert plan.count("stop keepalived") == 2, "the holder keeps it until the others listen no more"
@@ -166,13 +166,13 @@ async def main():
 asyncio.run(main())
 """
 # client-go notices a connection whose other end vanished by a ping after 30 s, and gives it 15 s more.
-TOLD_WITHIN_S = 10.0
+TOLD_WITHIN_S = 3.0
 
 
 def test_clients_that_only_wait_are_told_when_the_holder_of_the_vip_dies(cluster: LabUnderTest) -> None:
     """50 idle connections, and a `kubectl get -w`: a watch that would have stayed silent for 45 s ends at once."""
     status = cluster.status()
-    vip, holder = status["vip"]["address"], status["vip"]["holders"][0]  # type: ignore[index]
+    vip, holder = status["vip"]["address"], status["vip"]["holders"][0]
     kubeconfig = cluster.haplane("kubeconfig", "--out", "-").stdout
     machine = f"haplane-{cluster.name}-client"
     subprocess.run(

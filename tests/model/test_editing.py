@@ -212,7 +212,7 @@ def _files(draw: st.DrawFn) -> _Written:
         return str(tree)
 
     def block(tree: object, indent: int) -> str:
-        entries = tree.items() if isinstance(tree, dict) else ((None, value) for value in tree)  # type: ignore[attr-defined]
+        entries = tree.items() if isinstance(tree, dict) else ((None, value) for value in tree)
         text = ""
         for key, value in entries:
             text += between(indent) + " " * indent + (f"{key}:" if key is not None else "-")
@@ -236,7 +236,7 @@ def _paths(value: object, path: KeyPath = ()) -> list[KeyPath]:
 
 def _at(value: Value, path: KeyPath) -> Value:
     for key in path:
-        value = value[key]  # type: ignore[index, call-overload]
+        value = value[key]
     return value
 
 
@@ -245,11 +245,11 @@ def _set(tree: object, path: KeyPath, value: Scalar) -> None:
     key, *rest = path
     assert isinstance(tree, dict | list)
     if not rest:
-        tree[key] = value  # type: ignore[index]
+        tree[key] = value
         return
-    below = tree[key] if isinstance(tree, list) else tree.get(key)  # type: ignore[index]
+    below = tree[key] if isinstance(tree, list) else tree.get(key)
     if below is None:
-        below = tree[key] = {}  # type: ignore[index]
+        below = tree[key] = {}
     _set(below, tuple(rest), value)
 
 

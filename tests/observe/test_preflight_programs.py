@@ -17,8 +17,6 @@ from haplane.model.cluster import Cast, Cluster
 from haplane.observe.preflight import asking, host, meeting, perl, timing
 from haplane.observe.preflight.probe import Host, Listener, Module, Packet
 
-needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
-
 
 def sh(script: str, *, namespace: str = "", stdin: str = "") -> str:
     command = ["/bin/sh", "-c", script]
@@ -122,7 +120,6 @@ def test_this_host_can_be_read() -> None:
 # ---- disk and stalls ----
 
 
-@needs_perl
 def test_the_disk_is_timed_and_nothing_is_left_behind(tmp_path: Path) -> None:
     found = timing.parse_disk(sh(timing.disk_command(f"{tmp_path}/not/there/yet")))
     assert found.folder == f"{tmp_path}/"
@@ -131,13 +128,11 @@ def test_the_disk_is_timed_and_nothing_is_left_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@needs_perl
 def test_a_disk_that_cannot_be_written_says_so() -> None:
     with pytest.raises(perl.CouldNot, match="cannot write into /proc/"):
         timing.parse_disk(sh(timing.disk_command("/proc/etcd")))
 
 
-@needs_perl
 def test_stalls_are_watched() -> None:
     found = timing.parse_stall(sh(timing.stall_command(0.2)))
     assert found.watched_s == 0.2

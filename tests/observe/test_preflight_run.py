@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -23,9 +21,8 @@ from haplane.observe.preflight.probe import Part, Probe
 from haplane.observe.preflight.run import read
 from haplane.transport.ssh import Fleet, Remote
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("perl") is None, reason="raw sockets need root, and programs perl"
-)
+# Raw sockets need root.
+pytestmark = pytest.mark.wire
 
 
 async def _shell(process: asyncssh.SSHServerProcess[bytes]) -> None:

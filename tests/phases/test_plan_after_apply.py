@@ -94,7 +94,7 @@ def planned(design: Design, found: dict[str, Facts]) -> tuple[Step, ...]:
         cluster=design.cluster,
         design=design,
         # Nothing is asked of a machine whose files are all as designed; where some are not, only their text is.
-        remotes={name: Nobody() for name in found},  # type: ignore[misc]
+        remotes={name: Nobody() for name in found},
         facts=found,
         decision=decide(found, {}, identity(design.cluster)),
         bundle_folder=None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from haplane.components import waiting
 from haplane.components.base import RUN, SLICE, ComponentDesign, File, FileSet, Load, View, join_host_port
-from haplane.components.settings import Setting, Settings, lines, milliseconds, one_line, overridden
+from haplane.components.settings import Setting, Settings, lines, one_line, overridden, time_ms, whole
 from haplane.components.templates import render
 
 APISERVER_PORT = 6443
@@ -185,24 +185,17 @@ def timing(view: View) -> Timing:
     chosen = settings(view)
     defaults, server = chosen["defaults"], chosen["default-server"]
 
-    def time_ms(setting: Setting | None, otherwise: float) -> float:
-        found = milliseconds(setting.arguments, unit_ms=1) if setting else None
-        return otherwise if found is None else found
-
-    def number(setting: Setting | None, otherwise: int) -> int:
-        return int(setting.arguments) if setting and setting.arguments.isdecimal() else otherwise
-
-    interval_ms = time_ms(server.get("inter"), 2000)
-    connect_ms = time_ms(defaults.get("timeout connect"), math.inf)
+    interval_ms = time_ms(server.get("inter"), 2000, unit_ms=1)
+    connect_ms = time_ms(defaults.get("timeout connect"), math.inf, unit_ms=1)
     return Timing(
         connect_ms=connect_ms,
-        check_timeout_ms=time_ms(defaults.get("timeout check"), min(connect_ms, interval_ms)),
+        check_timeout_ms=time_ms(defaults.get("timeout check"), min(connect_ms, interval_ms), unit_ms=1),
         interval_ms=interval_ms,
-        fast_interval_ms=time_ms(server.get("fastinter"), interval_ms),
-        down_interval_ms=time_ms(server.get("downinter"), interval_ms),
-        fall=number(server.get("fall"), 3),
-        rise=number(server.get("rise"), 2),
-        retries=number(defaults.get("retries"), 3),
+        fast_interval_ms=time_ms(server.get("fastinter"), interval_ms, unit_ms=1),
+        down_interval_ms=time_ms(server.get("downinter"), interval_ms, unit_ms=1),
+        fall=whole(server.get("fall"), 3),
+        rise=whole(server.get("rise"), 2),
+        retries=whole(defaults.get("retries"), 3),
         redispatch="option redispatch" in defaults,
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from haplane.components import haproxy, waiting
 from haplane.components.base import LIBEXEC, RUN, SLICE, ComponentDesign, File, FileSet, Load, View
-from haplane.components.settings import Setting, Settings, lines, milliseconds, overridden
+from haplane.components.settings import Setting, Settings, lines, overridden, time_ms, whole
 from haplane.components.templates import render
 from haplane.model.cluster import Cast, Cluster, Interface
 
@@ -118,10 +118,7 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             "state": Setting("BACKUP", "nobody is born MASTER: nopreempt needs it"),
             "nopreempt": Setting("", "a machine that comes back does not cause a second outage"),
             "interface": Setting(interface_of(view), "the one that has the machine's address"),
-            "virtual_router_id": Setting(
-                str(virtual_router_id(cluster, view.router_ids_of_others)),
-                "from the cluster's name and VIP; the next one that nobody else on the network was heard with",
-            ),
+            "virtual_router_id": _router_id_setting(view),
             "priority": Setting(
                 str(max(1, TOP_PRIORITY - position * step)),
                 f"by the file's order, in steps of {step}: {SKEW_APART_MS} ms between two backups",
@@ -131,9 +128,6 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             **waiting.keepalived_settings(view, vip, haproxy.SOCKET),
         },
     }
-    if cluster.endpoint.virtual_router_id is not None:
-        given = Setting(str(cluster.endpoint.virtual_router_id), "as the file says", ("endpoint", "virtual_router_id"))
-        derived["vrrp_instance"]["virtual_router_id"] = given  # type: ignore[index]  # a dict, made above
     own = (("keepalived",), cluster.keepalived), (("machines", machine.name, "keepalived"), machine.keepalived)
     return overridden(derived, *own)
 
@@ -157,6 +151,15 @@ ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q haproxy; ech
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
 {% endfor %}
 """
+
+
+def _router_id_setting(view: View) -> Setting:
+    number = str(virtual_router_id(view.cluster, view.router_ids_of_others))
+    if view.cluster.endpoint.virtual_router_id is not None:
+        return Setting(number, "as the file says", ("endpoint", "virtual_router_id"))
+    return Setting(
+        number, "from the cluster's name and VIP; the next one that nobody else on the network was heard with"
+    )
 
 
 def virtual_router_id(cluster: Cluster, of_others: frozenset[int] = frozenset()) -> int:
@@ -201,19 +204,12 @@ def timing(view: View) -> Timing:
     chosen = settings(view)
     instance, script = chosen["vrrp_instance"], chosen["vrrp_script"]
 
-    def seconds_as_ms(setting: Setting | None, otherwise: float) -> float:
-        found = milliseconds(setting.arguments, unit_ms=1000) if setting else None
-        return otherwise if found is None else found
-
-    def number(setting: Setting | None, otherwise: int) -> int:
-        return int(setting.arguments) if setting and setting.arguments.isdecimal() else otherwise
-
     return Timing(
-        advert_ms=seconds_as_ms(instance.get("advert_int"), 1000),
-        priority=number(instance.get("priority"), 100),
-        check_interval_ms=seconds_as_ms(script.get("interval"), 1000),
-        check_timeout_ms=min(view.timers.check_timeout_ms, seconds_as_ms(script.get("timeout"), math.inf)),
-        check_fall=number(script.get("fall"), 1),
+        advert_ms=time_ms(instance.get("advert_int"), 1000, unit_ms=1000),
+        priority=whole(instance.get("priority"), 100),
+        check_interval_ms=time_ms(script.get("interval"), 1000, unit_ms=1000),
+        check_timeout_ms=min(view.timers.check_timeout_ms, time_ms(script.get("timeout"), math.inf, unit_ms=1000)),
+        check_fall=whole(script.get("fall"), 1),
     )
 
 

@@ -58,6 +58,17 @@ def _written(keyword: str, setting: Setting) -> str:
     return f"{keyword} {setting.arguments}".rstrip()
 
 
+def time_ms(setting: Setting | None, otherwise: float, *, unit_ms: float) -> float:
+    """What a setting says, as `milliseconds`; otherwise where there is none, or it is not a time."""
+    found = milliseconds(setting.arguments, unit_ms=unit_ms) if setting else None
+    return otherwise if found is None else found
+
+
+def whole(setting: Setting | None, otherwise: int) -> int:
+    """The whole number that a setting says; otherwise where there is none."""
+    return int(setting.arguments) if setting and setting.arguments.isdecimal() else otherwise
+
+
 def milliseconds(text: str, *, unit_ms: float) -> float | None:
     """Of a time as HAProxy and keepalived write it: 250ms, 24h, or a number in the given unit. None: not a time."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d)?", text.strip())

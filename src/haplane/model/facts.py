@@ -19,8 +19,9 @@ from haplane.model.values import InterfaceName, Label
 
 HEADER = """\
 # Measured by `haplane preflight` on the machines of cluster.yaml, whose design is made from both files. Keep them
-# together. Milliseconds: fsync_p99_ms of small writes where etcd's data lies, stall_ms the longest pause of a process,
-# round_trip_ms the mean to each other machine. router_ids: VRRP routers of others that were heard on the network.
+# together. open_files: how many a service may have open. Milliseconds: fsync_p99_ms of small writes where etcd's data
+# lies, stall_ms the longest pause of a process, round_trip_ms the mean to each other machine. router_ids: VRRP routers
+# of others that were heard on the network.
 """
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from haplane.components import haproxy
 from haplane.components.base import RUN, STATE, join_host_port
-from haplane.components.kubernetes import INIT_FILE, control_plane_endpoint, join_file
+from haplane.components.kubernetes import INIT_FILE, PARKED, control_plane_endpoint, join_file
 from haplane.design.design import identity
 from haplane.observe.facts import AUTHORITY, MEMBERSHIP
 from haplane.phases.change import Change
@@ -61,7 +61,8 @@ kubectl {KUBECONFIG} delete node {do.machine} --ignore-not-found --wait=false
 
 def reset_script() -> str:
     """Take Kubernetes off a machine: nodes' data, static pods, certificates, network. The bundle stays."""
-    return """
+    return f"""
+rm -rf {PARKED}
 if command -v kubeadm >/dev/null; then
   kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock --cleanup-tmp-dir || true
 fi
