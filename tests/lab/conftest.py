@@ -53,7 +53,10 @@ class LabUnderTest:
     def inside(self, machine: str, script: str, *, check: bool = True) -> str:
         """Run a script in a machine, past haplane: for looking, and for breaking things."""
         command = ["podman", "exec", f"haplane-{self.name}-{machine}", "sh", "-c", script]
-        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        if check:
+            assert done.returncode == 0, f"{machine}: {script}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
 
     def status(self) -> dict[str, object]:
         return json.loads(self.haplane("status", "--json", code=None).stdout)
