@@ -18,6 +18,7 @@ from tests.model.clusters import three_nodes
 
 from haplane.components.keepalived import virtual_router_id
 from haplane.components.kubernetes import certificate_names
+from haplane.design.design import Design
 from haplane.design.hazards import CATALOGUE, Severity
 from haplane.model.cluster import Cast, Cluster, EndpointOwner, Role
 from haplane.observe.preflight import CHECKS, Outcome, Report, judge
@@ -105,7 +106,7 @@ def changed(part: str, name: str = "cp1", **values: Any) -> dict[str, Probe]:
 
 def judged(check: str, probes: Mapping[str, Probe], cluster: Cluster = CLUSTER, *, slow: bool = True) -> dict[str, str]:
     """machine -> severity, `not tried` or `passed`, for one check."""
-    report = judge(cluster, probes, slow=slow)
+    report = judge(Design(cluster), probes, slow=slow)
     hazard = next(one.hazard or one.name for one in CHECKS if one.name == check)
     found = {one.machine: one.outcome.value for one in report.results if one.check == check}
     for name, outcome in found.items():
@@ -124,7 +125,7 @@ def because_of(report: Report, check: str, name: str) -> str:
 
 
 def test_a_whole_fleet_has_no_finding() -> None:
-    report = judge(CLUSTER, fleet(), slow=True)
+    report = judge(Design(CLUSTER), fleet(), slow=True)
     assert report.findings == ()
     waits = {one.check for one in report.results if one.outcome is Outcome.NOT_TRIED}
     # What only an existing cluster has.
@@ -322,7 +323,7 @@ def test_a_stranger_with_our_router_id_is_found_and_another_is_a_fact() -> None:
     assert judged("router-id-free", same)["cp1"] == "error"
     different = changed("meeting", heard=(*peers, ours, Packet(STRANGER, other, "-")))
     assert judged("router-id-free", different)["cp1"] == "passed"
-    assert judge(CLUSTER, different, slow=False).facts.router_ids == {other}
+    assert judge(Design(CLUSTER), different, slow=False).facts.router_ids == {other}
 
 
 def test_a_link_local_stranger_may_be_a_machine_that_was_not_reached() -> None:
@@ -331,7 +332,7 @@ def test_a_link_local_stranger_may_be_a_machine_that_was_not_reached() -> None:
     assert judged("router-id-free", probes)["cp1"] == "error"
     del probes["cp3"]
     assert judged("router-id-free", probes)["cp1"] == "not tried"
-    assert judge(CLUSTER, probes, slow=False).facts.router_ids == frozenset()
+    assert judge(Design(CLUSTER), probes, slow=False).facts.router_ids == frozenset()
 
 
 def test_vrrp_that_does_not_arrive_is_found_where_it_was_sent() -> None:
@@ -383,7 +384,7 @@ def test_blocked_multicast_is_told_from_filtered_vrrp(casts: str, multicast: str
 
 def test_a_vip_of_somebody_else_is_not_judged() -> None:
     cluster = replace(CLUSTER, endpoint=replace(CLUSTER.endpoint, by=EndpointOwner.EXTERNAL))
-    report = judge(cluster, changed("asking", answers={VIP: ("aa:bb:cc:dd:ee:ff",)}), slow=True)
+    report = judge(Design(cluster), changed("asking", answers={VIP: ("aa:bb:cc:dd:ee:ff",)}), slow=True)
     assert report.findings == ()
     assert "vip-free" not in {one.check for one in report.results}
 
@@ -542,7 +543,7 @@ def test_the_apiserver_must_be_certified_for_the_endpoint() -> None:
 def test_a_machine_that_was_not_reached_is_never_said_to_be_fine() -> None:
     probes = fleet()
     del probes["cp3"]
-    report = judge(CLUSTER, probes, slow=True)
+    report = judge(Design(CLUSTER), probes, slow=True)
     assert {one.outcome for one in report.results if one.machine == "cp3"} == {Outcome.NOT_TRIED}
     assert report.findings == ()
 
@@ -553,7 +554,7 @@ def test_what_could_not_be_read_is_never_said_to_be_fine(part: Part) -> None:
     probes["cp1"] = replace(
         whole("cp1"), missing={part: "it is broken"}, **{part.value: type(getattr(Probe(), part))()}
     )
-    report = judge(CLUSTER, probes, slow=True)
+    report = judge(Design(CLUSTER), probes, slow=True)
     mine = {one.check: one for one in report.results if one.machine == "cp1"}
     for check in CHECKS:
         if check.needs is part and check.name in mine:
@@ -570,7 +571,9 @@ def test_an_accepted_finding_carries_its_reason() -> None:
     cluster = replace(CLUSTER, accept={"vip-vrid-collision": "the stranger leaves tomorrow"})
     probes = changed("meeting", heard=(Packet(STRANGER, virtual_router_id(CLUSTER), "-"),))
     accepted = [
-        one.accepted for one in judge(cluster, probes, slow=False).findings if one.hazard == "vip-vrid-collision"
+        one.accepted
+        for one in judge(Design(cluster), probes, slow=False).findings
+        if one.hazard == "vip-vrid-collision"
     ]
     assert accepted == ["the stranger leaves tomorrow"]
 
@@ -578,7 +581,7 @@ def test_an_accepted_finding_carries_its_reason() -> None:
 def test_clients_are_only_asked_about_what_clients_do() -> None:
     client = replace(CLUSTER.machines["cp3"], roles=frozenset({Role.CLIENT}))
     cluster = replace(CLUSTER, machines={**CLUSTER.machines, "cp3": client})
-    results = judge(cluster, fleet(cluster), slow=True).results
+    results = judge(Design(cluster), fleet(cluster), slow=True).results
     assert {one.check for one in results if one.machine == "cp3"} == {"ports-open", "endpoint-resolves"}
 
 
@@ -586,7 +589,7 @@ def test_facts_hold_what_was_measured_and_nothing_else() -> None:
     probes = fleet()
     probes["cp2"] = replace(probes["cp2"], disk=Disk(), missing={Part.DISK: "no room", Part.STALL: "lost"})
     del probes["cp3"]
-    facts = judge(CLUSTER, probes, slow=True).facts
+    facts = judge(Design(CLUSTER), probes, slow=True).facts
     assert set(facts.machines) == {"cp1", "cp2"}
     cp1, cp2 = facts.machines["cp1"], facts.machines["cp2"]
     assert (cp1.interface, cp1.fsync_p99_ms, cp1.stall_ms) == ("eth0", 2.5, 12.0)

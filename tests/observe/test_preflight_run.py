@@ -14,6 +14,7 @@ import asyncssh
 import pytest
 from tests.model.clusters import three_nodes
 
+from haplane.design.design import Design
 from haplane.model.cluster import Cluster, Ssh
 from haplane.model.progress import Silent
 from haplane.observe.preflight import Outcome, Report, meeting, preflight
@@ -84,7 +85,7 @@ def test_machines_are_read_and_judged(tmp_path: Path, monkeypatch: pytest.Monkey
 
     async def scenario() -> Report:
         async with three_machines(tmp_path) as (cluster, remotes):
-            return await preflight(cluster, remotes, slow=True, progress=Silent(), stall_s=0.2)
+            return await preflight(Design(cluster), remotes, slow=True, progress=Silent(), stall_s=0.2)
 
     report = asyncio.run(scenario())
     found = {(one.check, one.machine): one for one in report.results}

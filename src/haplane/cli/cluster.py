@@ -90,22 +90,14 @@ def preflight(
     from haplane.transport.ssh import Fleet, Remote
 
     cluster, facts = load_cluster(file), load_facts(file)
-    _, solution = solved(cluster, facts)
+    design, _ = solved(cluster, facts)
 
     async def work(terminal: Terminal) -> tuple[look.Report, dict[str, str]]:
         async with Fleet(cluster.machines) as fleet:
             found = await fleet.connect_all(list(cluster.machines.values()))
             remotes = {name: one for name, one in found.items() if isinstance(one, Remote)}
             silent = {name: one.what for name, one in found.items() if not isinstance(one, Remote)}
-            seen = await look.preflight(
-                cluster,
-                remotes,
-                slow=not quick,
-                progress=terminal,
-                timers=solution.timers,
-                router_ids=facts.router_ids,
-            )
-            return seen, silent
+            return await look.preflight(design, remotes, slow=not quick, progress=terminal), silent
 
     seen, silent = run(work)
     write_file(facts_file(file), facts_text(facts.updated_by(seen.facts)))

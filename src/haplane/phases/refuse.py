@@ -35,14 +35,7 @@ async def refuse_unfit_machines(design: Design, remotes: Mapping[str, Remote], p
     """The quick part of preflight. Raises Hazardous with all that it found and nobody accepted."""
     from haplane.observe.preflight import preflight  # a plan without changes does not need it
 
-    report = await preflight(
-        design.cluster,
-        remotes,
-        slow=False,
-        progress=progress,
-        timers=design.timers,
-        router_ids=design.router_ids_of_others,
-    )
+    report = await preflight(design, remotes, slow=False, progress=progress)
     if found := stops(report.findings):
         raise Hazardous(found, "on the machines")
 

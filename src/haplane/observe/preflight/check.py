@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from haplane.components.base import CALM, Timers, View
+from haplane.components.base import View
 from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding, Severity
 from haplane.model.cluster import Cluster, EndpointOwner, Machine, Role
@@ -54,14 +54,16 @@ Said = Trouble | NotTried
 class Seen:
     """What a judge looks at. machines: those that the check concerns and whose part was read; all: everybody."""
 
-    cluster: Cluster
+    design: Design
     machines: Mapping[str, Probe]
     all: Mapping[str, Probe]
-    timers: Timers = CALM
-    router_ids: frozenset[int] = frozenset()
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.design.cluster
 
     def view(self, machine: str) -> View:
-        return Design(self.cluster, timers=self.timers, router_ids_of_others=self.router_ids).view(machine)
+        return self.design.view(machine)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -90,20 +92,13 @@ class Check:
     def is_slow(self) -> bool:
         return self.needs in SLOW
 
-    def results(
-        self,
-        cluster: Cluster,
-        probes: Mapping[str, Probe],
-        timers: Timers,
-        router_ids: frozenset[int] = frozenset(),
-        *,
-        slow: bool,
-    ) -> tuple[list[Result], list[Finding]]:
+    def results(self, design: Design, probes: Mapping[str, Probe], *, slow: bool) -> tuple[list[Result], list[Finding]]:
         """One result per machine that it concerns, in the file's order; slow: slow parts were asked for."""
+        cluster = design.cluster
         names = [name for name, machine in cluster.machines.items() if self.concerns(cluster, machine)]
         missing = {name: why for name in names if (why := self._missing(probes.get(name), slow=slow))}
         machines = {name: probes[name] for name in names if name not in missing}
-        said = list(self.judge(Seen(cluster, machines, probes, timers, router_ids)))
+        said = list(self.judge(Seen(design, machines, probes)))
         troubles = [one for one in said if isinstance(one, Trouble)]
         results = [self._result(name, said, missing.get(name, "")) for name in names]
         return results, [self._finding(one) for one in troubles]

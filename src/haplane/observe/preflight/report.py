@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haplane.components.base import CALM, Timers
+from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding, with_acceptance
 from haplane.model.cluster import Cluster, Machine
 from haplane.model.facts import MachineFacts, MeasuredFacts
@@ -66,34 +66,28 @@ class Report:
     facts: MeasuredFacts
 
 
-def judge(
-    cluster: Cluster,
-    probes: Mapping[str, Probe],
-    *,
-    slow: bool,
-    timers: Timers = CALM,
-    router_ids: frozenset[int] = frozenset(),
-) -> Report:
-    """What the checks say. probes: by machine; one that was not reached is missing. timers: as solved for the design.
+def judge(design: Design, probes: Mapping[str, Probe], *, slow: bool) -> Report:
+    """What the checks say. probes: by machine; one that was not reached is missing.
 
     slow: whether the slow parts were asked for; without, their checks are not tried.
     """
     results: list[Result] = []
     findings: list[Finding] = []
     for check in CHECKS:
-        said, found = check.results(cluster, probes, timers, router_ids, slow=slow)
+        said, found = check.results(design, probes, slow=slow)
         results += said
         findings += found
-    accepted = with_acceptance(findings, cluster.accept)
-    return Report(tuple(results), accepted, measured_facts(cluster, probes))
+    accepted = with_acceptance(findings, design.cluster.accept)
+    return Report(tuple(results), accepted, measured_facts(design, probes))
 
 
-def measured_facts(cluster: Cluster, probes: Mapping[str, Probe]) -> MeasuredFacts:
+def measured_facts(design: Design, probes: Mapping[str, Probe]) -> MeasuredFacts:
     """What designs may know of the machines."""
+    cluster = design.cluster
     machines = {
         name: _facts(cluster, machine, probes[name]) for name, machine in cluster.machines.items() if name in probes
     }
-    return MeasuredFacts(machines, vip_checks.foreign_routers(Seen(cluster, probes, probes)))
+    return MeasuredFacts(machines, vip_checks.foreign_routers(Seen(design, probes, probes)))
 
 
 def _facts(cluster: Cluster, machine: Machine, probe: Probe) -> MachineFacts:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import asyncssh
 
-from haplane.components.base import CALM, Timers
+from haplane.design.design import Design
 from haplane.design.hazards.finding import Severity
 from haplane.model.cluster import Cluster, Machine
 from haplane.model.errors import HaplaneError
@@ -39,23 +39,20 @@ class _Notes:
 
 
 async def preflight(
-    cluster: Cluster,
+    design: Design,
     remotes: Mapping[str, Remote],
     *,
     slow: bool,
     progress: Progress,
-    timers: Timers = CALM,
-    router_ids: frozenset[int] = frozenset(),
     stall_s: float = timing.STALL_S,
 ) -> Report:
     """Read the machines that were reached and judge them; nothing on them is changed.
 
-    slow: also the disk's speed (at most 5 s) and stalls (stall_s seconds), and a longer ear for strangers. timers: as
-    solved for the design. router_ids: those of strangers, which the design avoids. What fails on one machine is not
-    tried there, and the report says why.
+    slow: also the disk's speed (at most 5 s) and stalls (stall_s seconds), and a longer ear for strangers. What fails
+    on one machine is not tried there, and the report says why.
     """
-    probes = await read(cluster, remotes, slow=slow, progress=progress, stall_s=stall_s)
-    report = judge(cluster, probes, slow=slow, timers=timers, router_ids=router_ids)
+    probes = await read(design.cluster, remotes, slow=slow, progress=progress, stall_s=stall_s)
+    report = judge(design, probes, slow=slow)
     for name in probes:
         progress.done(name, _summary(report, name))
     return report

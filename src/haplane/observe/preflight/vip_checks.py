@@ -113,7 +113,7 @@ def foreign_routers(seen: Seen) -> frozenset[int]:
 )
 def router_id_free(seen: Seen) -> Iterator[Said]:
     known = _addresses(seen)
-    own = keepalived.virtual_router_id(seen.cluster, seen.router_ids)
+    own = keepalived.virtual_router_id(seen.cluster, seen.design.router_ids_of_others)
     for name, probe in seen.machines.items():
         meeting = probe.meeting
         foreign = [packet for packet in strangers(known, meeting) if packet.router_id == own]
