@@ -19,6 +19,7 @@ APISERVER_PORT = 6443
 HEALTH_PORT = 8404
 SOCKET = "/run/haproxy/admin.sock"
 AUTHORITY = "/etc/haproxy/haplane-ca.crt"
+SESSIONS_FILE = "/etc/haproxy/haplane-sessions.lua"
 # keepalived follows this file: 0 while HAProxy runs, 1 from the moment it ends.
 DOWN_FILE = f"{RUN}/haproxy-down"
 
@@ -60,6 +61,32 @@ backend anyway
 {{ clients }}"""
 
 
+# HAProxy's own `on-marked-down shutdown-sessions` comes too early: a connection that is just being made to the dead
+# apiserver is not tried on another one then, but stays open, silent, for ever (seen with 3.0.11; see decision 0014).
+SESSIONS = """\
+-- Written by haplane.
+-- Ends the sessions of an apiserver that is down, once nobody is being connected to it any more.
+local LOOK_EVERY_MS, AFTER_MS = {{ every_ms }}, {{ after_ms }}
+local down_ms = {}
+core.register_task(function()
+  while true do
+    core.msleep(LOOK_EVERY_MS)
+    for name, server in pairs(core.backends["apiservers"].servers) do
+      local seen = server:get_stats()
+      down_ms[name] = string.sub(seen.status, 1, 4) == "DOWN" and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
+      if down_ms[name] >= AFTER_MS and tonumber(seen.scur) > 0 then server:shut_sess() end
+    end
+  end
+end)
+"""
+LOOK_EVERY_MS = 50
+
+
+def sessions_end_after_ms(connect_ms: float) -> int:
+    """How long after an apiserver went down its sessions are ended: whoever was being connected has gone elsewhere."""
+    return 100 + (math.ceil(connect_ms) if connect_ms < 5000 else 5000)
+
+
 def settings(view: View) -> Settings:
     """What HAProxy is told here, with reasons: haplane's own choice, over it the file's, over it the machine's."""
     cluster = view.cluster
@@ -75,6 +102,7 @@ def settings(view: View) -> Settings:
                 f"what descriptors and a quarter of the memory allow, at most {MAX_CONNECTIONS}",
             ),
             "hard-stop-after": Setting("30m", "old connections of a reloaded process end then"),
+            "lua-load": Setting(SESSIONS_FILE, "long connections do not stay on a dead apiserver"),
             **clients["global"],
         },
         "defaults": {
@@ -117,7 +145,6 @@ def settings(view: View) -> Settings:
             "fall": Setting("7", "a stall of a second is no death; leastconn avoids a hung one meanwhile"),
             "rise": Setting("2", "one good answer may be luck"),
             "slowstart": Setting("10s", "leastconn would send everything to one that has just come back"),
-            "on-marked-down": Setting("shutdown-sessions", "long connections do not stay on a dead apiserver"),
             "observe": Setting("layer4", "a connection that fails counts as well as a check"),
             "error-limit": Setting("1", "the first connection that fails is enough"),
             "on-error": Setting("mark-down", "at once, not after the next checks"),
@@ -216,13 +243,22 @@ def design(view: View) -> ComponentDesign:
     open_files = min(view.measured.open_files, 2 * max_connections(view) + 400)
     drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=DOWN_FILE, slice=SLICE)
     enable = f"{ENABLE}\n{waiting.haproxy_commands(view)}"
+    after_ms = sessions_end_after_ms(timing(view).connect_ms)
+    sessions = render(SESSIONS, every_ms=LOOK_EVERY_MS, after_ms=after_ms)
     authority = view.authority or "(the cluster's CA certificate, made by kubeadm when the cluster is created)\n"
     return ComponentDesign(
         name="haproxy",
         packages=("haproxy",),
         file_sets=(
-            # First, because the check of haproxy.cfg reads it under its final path.
-            FileSet((File(AUTHORITY, authority), File(DROP_IN_FILE, drop_in), *waiting.haproxy_files(view, SOCKET))),
+            # First, because the check of haproxy.cfg reads them under their final paths.
+            FileSet(
+                (
+                    File(AUTHORITY, authority),
+                    File(SESSIONS_FILE, sessions),
+                    File(DROP_IN_FILE, drop_in),
+                    *waiting.haproxy_files(view, SOCKET),
+                )
+            ),
             FileSet((File("/etc/haproxy/haproxy.cfg", config),), validate="haproxy -c -f ./etc/haproxy/haproxy.cfg"),
         ),
         load=Load(f"{enable}\n{RELOAD}", "reload HAProxy (no connection is dropped)"),

@@ -280,13 +280,15 @@ def _leave_hung(design: Design, why: str) -> Link:
 
 def _end_sessions(balancer: haproxy.Timing, why: str) -> Link:
     fall, one_ms = balancer.fall, min(balancer.connect_ms, balancer.interval_ms) + balancer.check_timeout_ms
-    worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms
+    after_ms = haproxy.sessions_end_after_ms(balancer.connect_ms) + haproxy.LOOK_EVERY_MS
+    worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms + after_ms
     because = (
         f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
         f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
-        f"{balancer.fast_interval_ms:g} ms apart"
+        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms for those that are just being connected"
     )
-    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter"
+    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter + 150 ms + "
+    formula += "timeout connect"
     return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
 
 

@@ -114,7 +114,7 @@ def test_the_step_of_priorities_that_is_advised_fits_the_version() -> None:
 def test_findings_come_in_the_files_order() -> None:
     cluster = read_cluster(
         "name: prod\nkubernetes: {version: 1.35.4}\n"
-        "haproxy:\n  default-server:\n    fall: 1\n    on-marked-down: false\n"
+        "haproxy:\n  default-server:\n    fall: 1\n    on-marked-down: shutdown-sessions\n"
         "machines:\n  cp1: {address: 192.0.2.11}\n  cp2: {address: 192.0.2.11}\n"
         "endpoint:\n  vip: 192.0.2.100/24\n  port: 6443\n",
         file="cluster.yaml",

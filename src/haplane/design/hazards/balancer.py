@@ -178,9 +178,20 @@ def check_retries_go_elsewhere(design: Design) -> Iterator[Finding]:
 @hazard("lb-dead-sessions-kept")
 def check_sessions_end_with_their_server(design: Design) -> Iterator[Finding]:
     for told in haproxies(design):
-        if told.arguments("on-marked-down", SERVER) != "shutdown-sessions":
+        haplane_ends_them = told.arguments("lua-load", GLOBAL) == haproxy.SESSIONS_FILE
+        haproxy_ends_them = told.arguments("on-marked-down", SERVER) == "shutdown-sessions"
+        if not haplane_ends_them and not haproxy_ends_them:
             because = "sessions stay on an apiserver that was marked down"
-            yield warning(because, "keep on-marked-down shutdown-sessions", told.where("on-marked-down", SERVER))
+            yield warning(because, f"keep lua-load {haproxy.SESSIONS_FILE}", told.where("lua-load", GLOBAL))
+
+
+@hazard("lb-connecting-frozen")
+def check_connections_being_made_go_elsewhere(design: Design) -> Iterator[Finding]:
+    for told in haproxies(design):
+        if told.arguments("on-marked-down", SERVER) == "shutdown-sessions":
+            because = "connections that are just being made to an apiserver that goes down are not made to another one"
+            cure = f"leave it out: {haproxy.SESSIONS_FILE} ends sessions a moment later"
+            yield warning(because, cure, told.where("on-marked-down", SERVER))
 
 
 @hazard("lb-maxconn")

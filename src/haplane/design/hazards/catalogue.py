@@ -351,10 +351,19 @@ _BALANCER = (
     _known(
         "lb-dead-sessions-kept",
         "L",
-        "Sessions are not shut down when their apiserver is marked down.",
+        "Sessions are not ended when their apiserver is marked down.",
         "Long connections stay on an apiserver that hangs.",
-        "Keep on-marked-down shutdown-sessions.",
+        "Keep haplane's lua-load, which ends them.",
         "k8s#44557, k8s#48638",
+    ),
+    _known(
+        "lb-connecting-frozen",
+        "L",
+        "HAProxy itself ends sessions the moment an apiserver is marked down (on-marked-down shutdown-sessions).",
+        "Connections that are being made to it at that moment are not tried elsewhere: they fail, or (before 3.2) stay "
+        "open and silent until the client gives up.",
+        "Leave on-marked-down out; haplane ends sessions a moment later.",
+        "HAProxy 51611a5b7, measured",
     ),
     _known(
         "lb-maxconn",
