@@ -11,7 +11,11 @@ open_files\t20000
 memory\t25276100608
 hostname\tcp1
 system\tdebian 13 x86_64
-file\tabc\t644\t2026-01-01 12:00 by root\tdef\t/etc/haproxy/haproxy.cfg
+sha256\tabc\t/etc/haproxy/haproxy.cfg
+sha256\t123\t/etc/fstab
+stat\t644\t2026-01-01 12:00 by root\t/etc/haproxy/haproxy.cfg
+stat\t600\t2026-01-01 12:00 by root\t/etc/fstab
+written\tdef\t/etc/haproxy/haproxy.cfg
 loaded\thaproxy\t0123456789abcdef
 unit\thaproxy.service\tenabled\tactive
 unit\tkubelet.service\t\tinactive
@@ -31,7 +35,8 @@ def test_facts_are_read() -> None:
     assert facts.measured.open_files == 20000
     found = facts.files["/etc/haproxy/haproxy.cfg"]
     assert (found.sha256, found.mode, found.changed) == ("abc", "644", "2026-01-01 12:00 by root")
-    assert found.is_foreign
+    assert (found.written, found.is_foreign) == ("def", True)
+    assert facts.files["/etc/fstab"].written == ""
     assert facts.loaded == {"haproxy": "0123456789abcdef"}
     assert facts.units["kubelet.service"] == ("", "inactive")
     assert facts.packages == {"keepalived"}

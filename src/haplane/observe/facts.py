@@ -62,31 +62,36 @@ class Facts:
 
 
 def command(address: Address, vip: Address, files: Iterable[str], units: Iterable[str], packages: Iterable[str]) -> str:
-    """The shell script whose output `parse` reads: lines of a key and tab-separated values."""
+    """The shell script whose output `parse` reads: lines of a key and tab-separated values.
+
+    It starts few processes, one for all files at a time: they are most of what a plan waits for.
+    """
     quoted = " ".join(shlex.quote(path) for path in files)
     unit_list = " ".join(units)
     return f"""
 LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin; T='\t'
-echo "interface$T$(ip -o addr show | awk -v a='{address}' '{{split($4,p,"/"); if (p[1]==a) {{print $2; exit}}}}')"
-echo "vip$T$(ip -o addr show | awk -v a='{vip}' '{{split($4,p,"/"); if (p[1]==a) print $2}}' | head -n 1)"
-echo "open_files$T$(awk '/^Max open files/{{print $5}}' /proc/1/limits)"
-echo "memory$T$(awk '/^MemTotal/{{print $2*1024}}' /proc/meminfo)"
-echo "hostname$T$(uname -n)"
-echo "system$T$(. /etc/os-release; echo "$ID $VERSION_ID $(uname -m)")"
-for f in {quoted}; do
-  [ -f "$f" ] || continue
-  sum=$(sha256sum < "$f"); written=; [ -f "{WRITTEN}$f" ] && read -r written < "{WRITTEN}$f"
-  echo "file$T${{sum%% *}}$T$(stat -c "%a$T%.16y by %U" "$f")$T$written$T$f"
-done
-for f in {LOADED}/*; do [ -f "$f" ] && echo "loaded$T${{f##*/}}$T$(cat "$f")"; done
+say() {{ line=; [ -f "$2" ] && read -r line < "$2"; [ -n "$line" ] && echo "$1$T$line"; }}
+ip -o addr show | awk -v T="$T" -v a='{address}' -v v='{vip}' '{{split($4,p,"/")
+  if (p[1]==a) print "interface" T $2
+  if (p[1]==v) print "vip" T $2}}'
+awk -v T="$T" '/^Max open files/{{print "open_files" T $5}} /^MemTotal/{{print "memory" T $2*1024}}' /proc/1/limits /proc/meminfo
+say hostname /proc/sys/kernel/hostname
+(. /etc/os-release; echo "system$T$ID $VERSION_ID $(uname -m)")
+set --; for f in {quoted}; do [ -f "$f" ] && set -- "$@" "$f"; done
+if [ $# -gt 0 ]; then
+  sha256sum "$@" | sed 's/^\\([0-9a-f]*\\)  /sha256\t\\1\t/'
+  stat -c "stat$T%a$T%.16y by %U$T%n" "$@"
+  for f in "$@"; do [ -f "{WRITTEN}$f" ] && read -r sum < "{WRITTEN}$f" && echo "written$T$sum$T$f"; done
+fi
+for f in {LOADED}/*; do say "loaded$T${{f##*/}}" "$f"; done
 systemctl show -p Id -p UnitFileState -p ActiveState {unit_list} | awk -v RS= -v T="$T" '{{
   n=split($0,l,"\\n"); for(i=1;i<=n;i++){{split(l[i],k,"="); v[k[1]]=k[2]}}
   print "unit" T v["Id"] T v["UnitFileState"] T v["ActiveState"]}}'
 dpkg-query -W -f '${{db:Status-Status}}\t${{Package}}\n' {" ".join(packages)} 2>/dev/null \
 | awk -v T="$T" '$1=="installed"{{print "package" T $2}}'
 for f in {BUNDLE_MARKERS}/*; do [ -f "$f" ] && [ -d "{STATE}/bundles/${{f##*/}}" ] && echo "bundle$T${{f##*/}}"; done
-[ -f {IMAGES_MARKER} ] && echo "images$T$(cat {IMAGES_MARKER})"
-[ -f {MEMBERSHIP} ] && echo "membership$T$(cat {MEMBERSHIP})"
+say images {IMAGES_MARKER}
+say membership {MEMBERSHIP}
 [ -d /var/lib/etcd/member ] && echo "etcd_data${{T}}yes"
 [ -e /etc/kubernetes/kubelet.conf ] && echo "kubelet${{T}}yes"
 [ -s {AUTHORITY} ] && echo "authority$T$(base64 -w0 {AUTHORITY})"
@@ -99,15 +104,14 @@ exit 0
 def parse(output: str) -> Facts:
     """Output of `command` -> Facts. Lines that are not understood are left out."""
     single: dict[str, str] = {}
-    files: dict[str, FoundFile] = {}
+    about_files: dict[str, dict[str, list[str]]] = {"sha256": {}, "stat": {}, "written": {}}
     loaded: dict[str, str] = {}
     units: dict[str, tuple[str, str]] = {}
     many: dict[str, list[str]] = {"package": [], "bundle": [], "job": []}
     for line in output.splitlines():
         key, *values = line.split("\t")
-        if key == "file" and len(values) == 5:
-            sha256, mode, changed, written, path = values
-            files[path] = FoundFile(sha256, mode, written, changed)
+        if key in about_files and len(values) > 1:
+            about_files[key][values[-1]] = values[:-1]
         elif key == "loaded" and len(values) == 2:
             loaded[values[0]] = values[1]
         elif key == "unit" and len(values) == 3:
@@ -116,6 +120,11 @@ def parse(output: str) -> Facts:
             many[key].append(values[0])
         elif len(values) == 1:
             single[key] = values[0].strip()
+    files = {
+        path: FoundFile(sha256, mode, "".join(about_files["written"].get(path, ())), changed)
+        for path, (sha256,) in about_files["sha256"].items()
+        for mode, changed in [about_files["stat"].get(path, ("", ""))]
+    }
     default = Measured()
     return Facts(
         measured=Measured(
