@@ -74,7 +74,8 @@ say() {{ line=; [ -f "$2" ] && read -r line < "$2"; [ -n "$line" ] && echo "$1$T
 ip -o addr show | awk -v T="$T" -v a='{address}' -v v='{vip}' '{{split($4,p,"/")
   if (p[1]==a) print "interface" T $2
   if (p[1]==v) print "vip" T $2}}'
-awk -v T="$T" '/^Max open files/{{print "open_files" T $5}} /^MemTotal/{{print "memory" T $2*1024}}' /proc/1/limits /proc/meminfo
+awk -v T="$T" '/^Max open files/{{print "open_files" T $5}}
+  /^MemTotal/{{print "memory" T $2*1024}}' /proc/1/limits /proc/meminfo
 say hostname /proc/sys/kernel/hostname
 (. /etc/os-release; echo "system$T$ID $VERSION_ID $(uname -m)")
 set --; for f in {quoted}; do [ -f "$f" ] && set -- "$@" "$f"; done
