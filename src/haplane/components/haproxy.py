@@ -6,6 +6,7 @@ Sources: the HAProxy 3.0 configuration manual (keywords named below); the values
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -304,3 +305,27 @@ def parse_servers(stat_csv: str) -> Mapping[str, Server]:
         for row in rows
         if row["pxname"] == "apiservers" and row["svname"] not in ("BACKEND", "FRONTEND")
     }
+
+
+# HAProxy 2.6 to 3.0, src/server.c (srv_update_status and what it calls), with what each means in words of `show stat`.
+# The same is said twice: to the log, and on standard error behind "[WARNING]  (PID) : ".
+_CHANGE = re.compile(
+    r"(?:\[[A-Z]+\] .*?: )?(?:Backup )?Server (?P<name>[^ /]+/[^ ]+) (?:\('[^']*'\) )?"
+    r"(?:is (?P<state>UP|DOWN)(?P<draining>/DRAIN)?\b|(?P<maint>was DOWN and now enters|is going DOWN for) maintenance|"
+    r"(?P<drain>enters drain state)|(?P<stopping>is stopping))"
+)
+
+
+def parse_change(message: str) -> tuple[str, str] | None:
+    """A log message -> which server (BACKEND/NAME) is in which state now: UP, DOWN, MAINT, DRAIN or NOLB.
+
+    A server that is up is said to be up again when its slow start ends.
+    """
+    found = _CHANGE.match(message)
+    if found is None:
+        return None
+    if found["maint"]:
+        return found["name"], "MAINT"
+    if found["drain"] or found["draining"]:
+        return found["name"], "DRAIN"
+    return found["name"], "NOLB" if found["stopping"] else found["state"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 
 from haplane.components import haproxy, waiting
@@ -315,3 +316,13 @@ def parse_state(dump: str) -> str:
         return next(_STATES.get(one["state"], "") for one in instances if one["iname"] == INSTANCE)
     except (ValueError, KeyError, TypeError, StopIteration):
         return ""
+
+
+# As 2.x writes it, and 1.x: "VRRP_Instance(api) Entering MASTER STATE".
+_TRANSITION = re.compile(r"(?:VRRP_Instance)?\((?P<instance>[^ )]+)\) entering (?P<state>[A-Z]+) state", re.IGNORECASE)
+
+
+def parse_transition(message: str) -> tuple[str, str] | None:
+    """A log message -> which instance is in which state now."""
+    found = _TRANSITION.match(message)
+    return (found["instance"], found["state"].upper()) if found else None

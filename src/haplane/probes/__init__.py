@@ -1,1 +1,1 @@
-"""The open-loop prober and the history format."""
+"""The open-loop prober, observers on the machines, and the history format."""

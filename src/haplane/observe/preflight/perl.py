@@ -11,10 +11,10 @@ class CouldNot(Exception):
     """A program could do nothing at all, because of this."""
 
 
-def command(program: str, arguments: Iterable[Iterable[object]]) -> str:
-    """A shell command. arguments: each a record, whose fields are joined by tabs."""
-    folder = files(__package__)
-    source = "".join(folder.joinpath(f"{name}.pl").read_text() for name in ("clock", program))
+def command(program: str, arguments: Iterable[Iterable[object]], *, package: str = __package__) -> str:
+    """A shell command. package: where PROGRAM.pl is. arguments: each a record, whose fields are joined by tabs."""
+    places = ((__package__, "clock"), (package, program))
+    source = "".join(files(place).joinpath(f"{name}.pl").read_text() for place, name in places)
     given = " ".join(shlex.quote("\t".join(map(str, argument))) for argument in arguments)
     return (
         f"LC_ALL=C; export LC_ALL\n"
