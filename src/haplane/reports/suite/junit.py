@@ -1,6 +1,7 @@
 """The suite as JUnit XML, which CI systems show: a test case for each verdict of each run.
 
-One root element `testsuite` with all that either of the two schemas in use asks for (Ant's, and Jenkins' xUnit plugin's).
+One root element `testsuite` with all that either of the two schemas in use asks for: that of Ant's JUnit task, and that
+of Jenkins' xUnit plugin.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ def written(report: SuiteReport, compared: Comparison | None = None) -> str:
     lines = [
         f"# Drills of {escaped(report.cluster)}: {report.outcome}",
         "",
-        f"{escaped(suites.in_one_line(report))}. Measured {escaped(report.when)} with haplane {escaped(report.haplane)}.",
+        f"{escaped(suites.in_one_line(report))}.",
         "",
-        *(f"- {escaped(line)}" for line in report.environment),
-        *([""] if report.environment else []),
+        *(f"- {escaped(line)}" for line in (report.when, f"haplane {report.haplane}", *report.environment)),
+        "",
         *_table(suites.HEADINGS, [suites.cells(row) for row in suites.summary(report).drills]),
         *(_not_run(report.not_run) if report.not_run else ()),
         *(_compared(compared) if compared else ()),

@@ -45,7 +45,7 @@ def draw(drill: DrillReport, *, name: str) -> str:
 
 
 def _stacked(drill: DrillReport, scale: Scale) -> list[tuple[tuple[int, Run], float, int]]:
-    """Each run with its place; dots that would hide each other stand on top of each other."""
+    """Each run with its number and its place; dots that would hide each other stand one above the other."""
     taken: list[float] = []  # per level, where its last dot is
     placed = []
     numbered = enumerate(drill.runs, start=1)
@@ -80,7 +80,10 @@ def _bounds(typical_s: float | None, worst_s: float | None, scale: Scale, y: flo
     yield drawing.rectangle(start, y - 4, end - start, 8, "allowed", "the budget, from typical to worst")
     yield drawing.line(end, 24, end, y + 4, "worst way")
     said = f"worst {words.duration(worst_s)}"
-    yield drawing.text(end - 5, 33, said, "worst label", anchor="end")
+    if end + 5 + len(said) * LETTER < scale.right:
+        yield drawing.text(end + 5, 33, said, "worst label")
+    else:
+        yield drawing.text(end - 5, 33, said, "worst label", anchor="end")
 
 
 def _axis(scale: Scale, y: float) -> Iterator[str]:

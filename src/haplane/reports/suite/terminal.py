@@ -22,12 +22,15 @@ def render(report: SuiteReport, compared: Comparison | None = None) -> Renderabl
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number < 2)
+    # How many runs there were is left out: with it, the table would not fit 80 columns.
+    shown = [number for number, heading in enumerate(HEADINGS) if heading != "runs"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for number in shown:
+        is_number = number > 1
+        table.add_column(HEADINGS[number], justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for row in summary(report).drills:
-        name, outcome, *numbers = cells(row)
-        table.add_row(Text(name), Text(outcome, _STYLES[row.outcome]), *numbers)
+        styles = {1: _STYLES[row.outcome]}
+        table.add_row(*(Text(cells(row)[number], styles.get(number, "")) for number in shown))
     parts: list[RenderableType] = [table] if report.drills else []
     parts += [Text.assemble("not run: ", (name, "bold"), f": {why}") for name, why in report.not_run]
     if compared:

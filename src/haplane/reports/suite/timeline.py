@@ -156,7 +156,7 @@ def part(timeline: Timeline, start_s: float, end_s: float) -> Timeline:
         probes=tuple(
             ProbeRow(
                 row.name,
-                tuple(each for each in row.asked if start_s <= each.due_s <= end_s),
+                tuple(each for each in row.asked if start_s <= each.due_s < end_s),
                 tuple(each for each in row.silences if each.end_s > start_s and each.start_s < end_s),
             )
             for row in timeline.probes
