@@ -34,16 +34,17 @@ def draw(timeline: Timeline, *, name: str, title: str) -> str:
     top = levels * LINE + 6
     observed_top = top + len(timeline.probes) * PROBE + (12 if timeline.observed else 0)
     bottom = observed_top + len(timeline.observed) * BAR + 4
+    # A mark's line crosses what observers saw, and what a probe got is on top of it.
     shapes = [
         *_grid(timeline, scale, top, bottom),
-        *(shape for moment, level in placed for shape in _moment(moment, level, scale, bottom)),
-        *(shape for number, row in enumerate(timeline.probes) for shape in _probe(row, scale, top + number * PROBE)),
         *_rule(timeline, scale, observed_top - 6),
         *(
             shape
             for number, row in enumerate(timeline.observed)
             for shape in _observed(row, scale, observed_top + number * BAR)
         ),
+        *(shape for moment, level in placed for shape in _moment(moment, level, scale, bottom)),
+        *(shape for number, row in enumerate(timeline.probes) for shape in _probe(row, scale, top + number * PROBE)),
     ]
     return drawing.svg(name, title, description(timeline), WIDTH, bottom + 2 * LINE + 4, shapes)
 
@@ -136,8 +137,8 @@ def _rule(timeline: Timeline, scale: Scale, y: float) -> Iterator[str]:
 def _probe(row: ProbeRow, scale: Scale, top: float) -> Iterator[str]:
     label = drawing.cut(row.name, scale.left - 16)
     yield drawing.text(scale.left - 12, top + 34, label, "name", anchor="end", tip=row.name)
-    for silence in row.silences:
-        yield from _silence(silence, scale, top)
+    for number, silence in enumerate(row.silences):
+        yield from _silence(silence, scale, top, _gap(silence) if number == 0 else words.duration(silence.length_s))
     if waits := "".join(_wait(each, scale, top) for each in row.asked):
         yield f'<path class="wait" d="{waits}"/>'
     for state, (below, height, thick, kind) in _BARS.items():
@@ -151,15 +152,14 @@ def _wait(asked: Asked, scale: Scale, top: float) -> str:
     return f"M{start:g} {top + 40:g}H{end:g}" if asked.state is not State.SERVED and end - start > 3 else ""
 
 
-def _silence(silence: Silence, scale: Scale, top: float) -> Iterator[str]:
+def _silence(silence: Silence, scale: Scale, top: float, said: str) -> Iterator[str]:
     """A band over the row, a bracket, and its length above it."""
     left, right = scale.x(silence.start_s), scale.x(silence.end_s)
-    said = _gap(silence)
-    yield drawing.rectangle(left, top + 15, right - left, 26, "silence", said)
+    yield drawing.rectangle(left, top + 15, right - left, 26, "silence", _gap(silence))
     yield f'<path class="bracket" d="M{left:g} {top + 19:g}V{top + 15:g}H{max(right, left + 1.5):g}v4"/>'
     half = len(said) * LETTER / 2
     middle = min(max((left + right) / 2, scale.left + half), scale.right - half)
-    yield drawing.text(middle, top + 11, said, "gap", anchor="middle")
+    yield drawing.text(middle, top + 10, said, "gap", anchor="middle")
 
 
 # -- observers
