@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from haplane.design.budget import Budget
 from haplane.drills.checkers import LATE_AFTER_S, Outage, Outcome, Verdict, measure, overall
 from haplane.model.cluster import Value
-from haplane.probes.history import History
+from haplane.probes.history import History, Request
 from haplane.reports.budget import budget_as_json
 
 if TYPE_CHECKING:
@@ -101,8 +101,13 @@ def spreads(report: DrillReport) -> dict[str, Spread]:
 
 def timeline(history: History, probe: str, from_s: float, cells: int) -> str:
     """One character per CELL_S, by when requests were due; from_s is on the prober's clock."""
+    return cells_of(history.requests(probe), from_s, cells)
+
+
+def cells_of(requests: Iterable[Request], from_s: float, cells: int) -> str:
+    """The timeline of these requests."""
     rows: list[list[str]] = [[] for _ in range(cells)]
-    for request in history.requests(probe):
+    for request in requests:
         cell = _cell_of(request.t, from_s)
         if 0 <= cell < cells:
             late = LATE if request.latency_s > LATE_AFTER_S else SERVED

@@ -1,0 +1,105 @@
+"""One run's timeline as PNG, for slides and chats. Needs the extra `pictures`; the page draws its own, as SVG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from haplane.model.errors import HaplaneError, UsageError
+from haplane.reports.drill import Run
+from haplane.reports.suite import words
+from haplane.reports.suite.timeline import State, Timeline, views
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# How high a request's bar is, as a part of its row, and its colour: told apart without colour too.
+_BARS = {
+    State.SERVED: (0.3, "#5aa37c"),
+    State.LATE: (0.5, "#b07c00"),
+    State.NOT_SERVED: (0.8, "#bb2d20"),
+    State.NO_ANSWER: (0.8, "#e08a80"),
+}
+WIDTH, ROW, AROUND, DPI = 10.0, 0.36, 1.3, 160  # inches, and dots per inch
+
+
+def draw(run: Run, file: Path, *, title: str) -> None:
+    """Writes the time around the fault as PNG. Raises UsageError without matplotlib, HaplaneError if it cannot."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError(
+            "pictures need matplotlib, which is not installed",
+            why=str(error),
+            hint="pip install 'haplane[pictures]'",
+        ) from None
+    timeline = views(run)[0].timeline
+    rows = len(timeline.probes) + len(timeline.observed)
+    figure = Figure(figsize=(WIDTH, AROUND + rows * ROW), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontweight="bold", pad=22, parse_math=False)
+    _draw_rows(axes, timeline)
+    _draw_moments(axes, timeline)
+    since = "seconds from the fault" if timeline.has_fault else "seconds from the start"
+    axes.set_xlabel(since, loc="right", fontsize=8)
+    axes.set_xlim(timeline.start_s, timeline.end_s)
+    try:
+        figure.savefig(file, format="png")
+    except OSError as error:
+        raise HaplaneError(f"{file} cannot be written", where=str(file), why=str(error)) from None
+
+
+def _draw_rows(axes: Axes, timeline: Timeline) -> None:
+    names = [row.name for row in timeline.probes] + [f"{row.what}  {row.machine}" for row in timeline.observed]
+    for y, row in enumerate(timeline.probes):
+        for state, (height, colour) in _BARS.items():
+            places = [each.due_s for each in row.asked if each.state is state]
+            axes.vlines(places, y - height / 2, y + height / 2, colors=colour, linewidth=1.2)
+        for silence in row.silences:
+            axes.broken_barh([(silence.start_s, silence.length_s)], (y - 0.48, 0.96), facecolor="#f6d7d2", zorder=0)
+            axes.annotate(
+                words.duration(silence.length_s),
+                (min(silence.end_s, timeline.end_s), y),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                fontweight="bold",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
+    for y, observed in enumerate(timeline.observed, start=len(timeline.probes)):
+        for seen in (each for each in observed.seen if each.value):
+            style = ":" if seen.is_old else "-"
+            axes.broken_barh(
+                [(seen.start_s, seen.end_s - seen.start_s)],
+                (y - 0.32, 0.64),
+                facecolor="none" if seen.is_old else "#e2e5e9",
+                edgecolor="#9aa3ab",
+                linestyle=style,
+                linewidth=0.8,
+            )
+            if not seen.is_old:
+                start = max(seen.start_s, timeline.start_s)
+                axes.text(start, y, f" {seen.value}", va="center", fontsize=7, clip_on=True, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw_moments(axes: Axes, timeline: Timeline) -> None:
+    for moment in timeline.moments:
+        colour, style = ("#1b7f4d", "--") if moment.heals else ("#bb2d20", "-")
+        axes.axvline(moment.at_s, color=colour, linestyle=style, linewidth=1.2)
+        axes.annotate(
+            moment.text,
+            (moment.at_s, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 4),
+            textcoords="offset points",
+            color=colour,
+            fontsize=8,
+            parse_math=False,
+        )
