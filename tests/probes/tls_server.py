@@ -7,7 +7,9 @@ import contextlib
 import datetime
 import ipaddress
 import json
+import socket
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -58,15 +60,21 @@ def make_authority(folder: Path, *, hostname: str = "kubernetes") -> Authority:
 
 @dataclass
 class TlsServer:
-    """Answers each GET. What it does can be changed while it runs."""
+    """Answers each GET, and each POST as created. What it does can be changed while it runs.
+
+    resetting: a request is read and its connection reset. created: what was posted, by name; heads: how.
+    """
 
     authority: Authority
     status: int = 200
     delay_s: float = 0.0
     answering: bool = True
+    resetting: bool = False
     cut_after: int | None = None  # bytes of the answer, then the connection is closed
     requests: int = 0
     connections: int = 0
+    created: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -90,19 +98,30 @@ class TlsServer:
         self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                while await self._answer(await reader.readuntil(b"\r\n\r\n"), writer):
+                while await self._answer(await reader.readuntil(b"\r\n\r\n"), reader, writer):
                     pass
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         self.requests += 1
+        status = self.status
+        if request.startswith(b"POST"):
+            self.heads.append(request.decode())
+            length = int(request.lower().partition(b"content-length:")[2].split()[0])
+            self.created.append(json.loads(await reader.readexactly(length))["metadata"]["name"])
+            status = 201 if status == 200 else status
+        if self.resetting:
+            at_once = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            writer.transport.abort()
+            return False
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if not self.answering:
             await asyncio.sleep(3600)
-        answer = f"HTTP/1.1 {self.status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
+        answer = f"HTTP/1.1 {status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
         writer.write(answer[: self.cut_after])
         await writer.drain()
         return self.cut_after is None and b"Connection: close" not in request

@@ -2,7 +2,8 @@
 
 All times are seconds on the prober's monotonic clock. Events keep the file's order, which is the order in which they
 were written and not the order of t: a request is written when it ends. What each line of the prober means is said in
-`prober`; marks (what the drill did) and observations (what a machine was seen to be) are added by the drill.
+`prober`; marks (what the drill did), observations (what a machine was seen to be) and what was found stored are added
+by the drill. Keys that came later are optional, so that older files are read as before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from haplane.probes.prober import Config, ConfigError
 POWER_ON, HEAL, WHOLE = "power-on", "heal", "whole"
 HEALING = frozenset({POWER_ON, HEAL, WHOLE})
 
-REQUEST_PROBES = ("new", "persistent")
+REQUEST_PROBES = ("new", "persistent", "write")
 
 # How fast two clocks may drift apart, in seconds per second: the most by which NTP may bend one (adjtimex(2)).
 DRIFT = 500e-6
@@ -50,7 +51,11 @@ class Header:
 
 @dataclass(frozen=True)
 class Request:
-    """t: when it was due. sent_at is None when it never was sent. end: when its outcome was known."""
+    """t: when it was due. sent_at is None when it never was sent. end: when its outcome was known.
+
+    begun: when the prober began with it; None where it did not or where that was not written down. key: the name of
+    what a write makes.
+    """
 
     t: float
     probe: str
@@ -58,6 +63,8 @@ class Request:
     kind: str
     sent_at: float | None
     end: float
+    begun: float | None = None
+    key: str = ""
 
     @property
     def latency_s(self) -> float:
@@ -132,6 +139,14 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """The keys of all that was stored when it was read back, not before t."""
+
+    t: float
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class End:
     """t: when the schedule ended. count: how many requests the prober wrote."""
 
@@ -140,8 +155,8 @@ class End:
     count: int
 
 
-Event = Header | Request | Reconnect | Clock | Reading | Mark | Observation | End
-_E = TypeVar("_E", Header, Request, Reconnect, Clock, Reading, Mark, Observation, End)
+Event = Header | Request | Reconnect | Clock | Reading | Mark | Observation | Stored | End
+_E = TypeVar("_E", Header, Request, Reconnect, Clock, Reading, Mark, Observation, Stored, End)
 
 
 @dataclass(frozen=True)
@@ -249,6 +264,9 @@ class _Reader:
     def __init__(self, values: dict[str, object]) -> None:
         self._values = values
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
     def value(self, key: str) -> object:
         if key not in self._values:
             raise _Wrong(key, "is missing")
@@ -283,6 +301,12 @@ class _Reader:
             raise _Wrong(key, f"is {value!r}", "a whole number")
         return value
 
+    def names(self, key: str) -> tuple[str, ...]:
+        value = self.value(key)
+        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+            raise _Wrong(key, f"is {value!r}", "a list of names")
+        return tuple(value)
+
     def outcome(self) -> RequestOutcome:
         text = self.text("outcome")
         try:
@@ -313,14 +337,16 @@ def _read_header(line: _Reader) -> Header:
 def _read_request(probe: str) -> Callable[[_Reader], Request]:
     def read(line: _Reader) -> Request:
         t, outcome, kind = line.number("t"), line.outcome(), line.text("kind")
+        begun = line.number("begun", least=t) if "begun" in line else None
         sent = line.value("sent_at")
-        sent_at = None if sent is None else _Reader({"sent_at": sent}).number("sent_at", least=t)
+        least = t if begun is None else begun
+        sent_at = None if sent is None else _Reader({"sent_at": sent}).number("sent_at", least=least)
         end = line.number("end", least=t if sent_at is None else sent_at)
         if (kind == "") != (outcome is RequestOutcome.OK):
             raise _Wrong("kind", f"is {kind!r} with outcome {outcome}", "empty with ok, a word otherwise")
         if sent_at is None and outcome is not RequestOutcome.FAILED:
             raise _Wrong("sent_at", f"is null with outcome {outcome}", "when it was sent")
-        return Request(t, probe, outcome, kind, sent_at, end)
+        return Request(t, probe, outcome, kind, sent_at, end, begun, line.name("key") if probe == "write" else "")
 
     return read
 
@@ -364,6 +390,7 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
         line.text("value"),
         line.number("error", least=0.0, default=0.0),
     ),
+    "stored": lambda line: Stored(line.number("t"), line.names("keys")),
     "end": lambda line: End(line.number("t"), line.name("reason"), line.whole("count")),
 }
 
@@ -412,7 +439,7 @@ def _read_line(text: str) -> Event:
 
 
 _NAMES = {Header: "header", Reconnect: "reconnect", Clock: "clock", Reading: "reading", Mark: "mark"}
-_NAMES |= {Observation: "observer", End: "end"}
+_NAMES |= {Observation: "observer", Stored: "stored", End: "end"}
 
 
 def to_line(event: Event) -> str:
@@ -420,6 +447,8 @@ def to_line(event: Event) -> str:
     values: dict[str, object] = asdict(event)
     if isinstance(event, Clock):
         values["stalls"] = [[stall.end, stall.lag] for stall in event.stalls]
+    if isinstance(event, Request):
+        values = {key: value for key, value in values.items() if (key, value) not in (("begun", None), ("key", ""))}
     probe = event.probe if isinstance(event, Request) else _NAMES[type(event)]
     return json.dumps({"t": values.pop("t"), "probe": probe} | values, separators=(",", ":"))
 
