@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from haplane.probes.history import Clock, End, Event, Header, History, Mark, Request, RequestOutcome, Stall
+from haplane.probes.history import Clock, End, Event, Header, History, Idle, Mark, Request, RequestOutcome, Stall
 from haplane.probes.prober import Config
 
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="/tmp/ca.crt")
@@ -51,5 +51,5 @@ def planted(
 def edited(history: History, edit: Callable[[Event], Event | None]) -> History:
     """With each event changed, or left out where edit returns None; the end still counts what is there."""
     kept = [event for event in map(edit, history.events) if event is not None]
-    count = sum(isinstance(event, Request) for event in kept)
+    count = sum(isinstance(event, Request | Idle) for event in kept)
     return History(tuple(replace(event, count=count) if isinstance(event, End) else event for event in kept))

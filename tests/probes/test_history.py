@@ -16,6 +16,7 @@ from haplane.probes.history import (
     Event,
     Header,
     History,
+    Idle,
     Mark,
     Observation,
     Reading,
@@ -57,6 +58,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     requests(),
     st.builds(Clock, times, lengths, st.lists(st.builds(Stall.ending, times, lengths), max_size=3).map(tuple)),
     st.builds(Reading, times, st.text(max_size=8)),
+    st.builds(lambda t, waited, kind: Idle(t, round(t + waited, 6), kind), times, lengths, words),
     st.builds(Stored, times, st.lists(words, max_size=3).map(tuple)),
     st.builds(Mark, times, words, st.text(max_size=8), lengths),
     st.builds(Observation, times, words, words, st.text(max_size=8), lengths),
@@ -85,6 +87,7 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
     lines = [
         '{"t":1.0,"probe":"new","outcome":"ok","kind":"","sent_at":1.1,"end":1.2}',
         '{"t":1.0,"probe":"write","outcome":"ok","kind":"","sent_at":1.1,"end":1.2,"begun":1.05,"key":"w-1"}',
+        '{"t":1.0,"probe":"idle","told_at":5.2,"kind":"eof"}',
         '{"t":9.0,"probe":"stored","keys":["w-1"]}',
         '{"t":1.0,"probe":"mark","what":"power-off","machine":"cp1"}',
         '{"t":1.0,"probe":"observer","machine":"cp1","what":"vrrp","value":"MASTER"}',
@@ -96,6 +99,7 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
     assert history.events == (
         Request(1.0, "new", RequestOutcome.OK, "", 1.1, 1.2),
         Request(1.0, "write", RequestOutcome.OK, "", 1.1, 1.2, 1.05, "w-1"),
+        Idle(1.0, 5.2, "eof"),
         Stored(9.0, ("w-1",)),
         Mark(1.0, "power-off", "cp1", 0.0),
         Observation(1.0, "cp1", "vrrp", "MASTER", 0.0),
@@ -140,6 +144,8 @@ OK = {"t": 1.0, "probe": "new", "outcome": "ok", "kind": "", "sent_at": 1.1, "en
         (json.dumps(OK | {"probe": "write"}), "key"),
         ('{"t":1.0,"probe":"stored","keys":"w-1"}', "keys"),
         ('{"t":1.0,"probe":"stored","keys":[""]}', "keys"),
+        ('{"t":1.0,"probe":"idle","told_at":0.9,"kind":"eof"}', "told_at"),
+        ('{"t":1.0,"probe":"idle","told_at":1.9,"kind":""}', "kind"),
         (json.dumps(OK | {"outcome": "indeterminate", "kind": "timeout", "sent_at": None}), "sent_at"),
     ],
 )

@@ -72,6 +72,7 @@ class TlsServer:
     resetting: bool = False
     cut_after: int | None = None  # bytes of the answer, then the connection is closed
     requests: int = 0
+    answered: int = 0
     connections: int = 0
     created: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
@@ -124,6 +125,7 @@ class TlsServer:
         answer = f"HTTP/1.1 {status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
         writer.write(answer[: self.cut_after])
         await writer.drain()
+        self.answered += 1
         return self.cut_after is None and b"Connection: close" not in request
 
 
@@ -162,3 +164,37 @@ async def probing(server: TlsServer, **changes: object) -> AsyncIterator[Running
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+@dataclass
+class Proxy:
+    """Passes bytes on to a server, until it is silent: then it takes all and passes on nothing, as a dead machine."""
+
+    to: int
+    silent: bool = False
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _pumps: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for pump in self._pumps:
+            pump.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.to)
+        for source, sink in ((reader, back), (there, writer)):
+            self._pumps.add(asyncio.create_task(self._pump(source, sink)))
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not self.silent:
+                    sink.write(data)
+        if not self.silent:
+            sink.close()

@@ -23,6 +23,7 @@ from haplane.probes.history import (
     WHOLE,
     Header,
     History,
+    Idle,
     Mark,
     Reconnect,
     Request,
@@ -190,9 +191,11 @@ def incomplete(history: History) -> list[str]:
         return ["the history has no header"]
     if history.end is None:
         return ["the history has no end: the prober was cut off"]
-    written = len(history.of(Request))
+    idle = history.of(Idle)
+    written = len(history.of(Request)) + len(idle)
     if written != history.end.count:
-        return [f"the prober wrote {history.end.count} requests and the history has {written}"]
+        what = "requests and idle connections" if idle else "requests"
+        return [f"the prober wrote {history.end.count} {what} and the history has {written}"]
     return []
 
 

@@ -87,6 +87,19 @@ class Reconnect:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """A connection that waited from t until told_at.
+
+    kind: how it was told that it was over (reset, eof ...), or prober.ALIVE or prober.DARK: still open at the end of
+    the schedule, it then answered or did not.
+    """
+
+    t: float
+    told_at: float
+    kind: str
+
+
+@dataclass(frozen=True)
 class Stall:
     """The prober itself stood still at some time between start and end, for lag seconds at most."""
 
@@ -148,15 +161,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class End:
-    """t: when the schedule ended. count: how many requests the prober wrote."""
+    """t: when the schedule ended. count: how many requests and idle connections the prober wrote."""
 
     t: float
     reason: str
     count: int
 
 
-Event = Header | Request | Reconnect | Clock | Reading | Mark | Observation | Stored | End
-_E = TypeVar("_E", Header, Request, Reconnect, Clock, Reading, Mark, Observation, Stored, End)
+Event = Header | Request | Reconnect | Idle | Clock | Reading | Mark | Observation | Stored | End
+_E = TypeVar("_E", Header, Request, Reconnect, Idle, Clock, Reading, Mark, Observation, Stored, End)
 
 
 @dataclass(frozen=True)
@@ -236,12 +249,13 @@ class History:
     def between(self, start: float, end: float) -> History:
         """What was due, done and seen in a part of the window, as a history of its own: header and end are moved.
 
-        A request belongs to the part in which it was due, however long it took.
+        A request belongs to the part in which it was due, however long it took; an idle connection to that in which
+        it became ready, so that only the whole history tells what became of all.
         """
         within = [event for event in self.events if not isinstance(event, Header | End) and start <= event.t < end]
         header, last = self.header, self.end
         first = [replace(header, start=max(start, header.start))] if header else []
-        count = sum(isinstance(event, Request) for event in within)
+        count = sum(isinstance(event, Request | Idle) for event in within)
         ended = [End(min(end, last.t), last.reason, count)] if last else []
         return History((*first, *within, *ended))
 
@@ -359,6 +373,11 @@ def _read_reconnect(line: _Reader) -> Reconnect:
     return Reconnect(t, cause, outcome, kind, line.number("end", least=t))
 
 
+def _read_idle(line: _Reader) -> Idle:
+    t = line.number("t")
+    return Idle(t, line.number("told_at", least=t), line.name("kind"))
+
+
 def _read_clock(line: _Reader) -> Clock:
     t, lag = line.number("t"), line.number("lag", least=0.0)
     stalls = []
@@ -375,6 +394,7 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
     "header": _read_header,
     **{probe: _read_request(probe) for probe in REQUEST_PROBES},
     "reconnect": _read_reconnect,
+    "idle": _read_idle,
     "clock": _read_clock,
     "reading": lambda line: Reading(line.number("t"), line.text("token")),
     "mark": lambda line: Mark(
@@ -438,7 +458,7 @@ def _read_line(text: str) -> Event:
     return event
 
 
-_NAMES = {Header: "header", Reconnect: "reconnect", Clock: "clock", Reading: "reading", Mark: "mark"}
+_NAMES = {Header: "header", Reconnect: "reconnect", Idle: "idle", Clock: "clock", Reading: "reading", Mark: "mark"}
 _NAMES |= {Observation: "observer", Stored: "stored", End: "end"}
 
 

@@ -10,6 +10,9 @@ Its probes:
 - persistent: requests one after the other over one connection. When that breaks, or a request gets no answer in time,
   it is closed and made anew at once. A request that had to wait for the connection still counts from when it was due;
   it fails with the attempt it waited for. After a failed attempt the next request makes the next one.
+- idle: connections that ask once and then only wait, as a watch does. One that the other end ends is made anew at once.
+  When the schedule has ended, each that is still open is asked once more: one that does not answer would have waited
+  for ever.
 
 Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this machine in seconds; "t" comes first:
 - header: version, start (when the first request is due), wall (the wall clock at t), wall_error, config.
@@ -23,10 +26,12 @@ Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this mac
   once it was sent is indeterminate, for it may have been stored: a reset, an end of file, http-500 and so on.
 - reconnect: an attempt of the persistent probe to connect, begun at t because of cause (start, retry: the attempt
   before failed, closed: the server wished it, timeout, reset, eof ...); outcome, kind, end.
+- idle: a connection that was ready to wait at t. kind is how that ended, told_at when: reset, eof and so on (the other
+  end told it), alive (asked at the end, it answered) or dark (it did not, within timeout_s).
 - clock: once a second, lag is how late the schedule was at worst since the line before; stalls has each [end, length]
   of more than 20 ms.
 - reading: a line that came on stdin is answered at once with the clock, so that others can relate theirs to it.
-- end: t is when the schedule ended (the last answers come later), reason, and count of the requests written.
+- end: t is when the schedule ended (the last answers come later), reason, and count of the requests and idle lines.
 
 Ends after duration_s, on SIGTERM, SIGINT or SIGHUP, or when stdin closes (a lost SSH connection). A stdin that cannot
 close (a file, /dev/null) is not watched. Requests already due are waited for, so the end takes up to timeout_s.
@@ -64,9 +69,12 @@ FLUSH_S = 0.1
 LEAVE_S = 1.0  # the server closes first, as asked with Connection: close; it gets this long
 OUTPUT_LIMIT = 64 << 20  # bytes the reader of stdout may be behind before the prober gives up
 RESPONSE_LIMIT = 1 << 20  # bytes of one answer
+IDLE_PACE = 50.0  # idle connections made per second at the start
+IDLE_PAUSE_S = 0.5  # between two attempts to make the same one, so that a server in trouble is not flooded
 NAMESPACE = "haplane-drill"
 
 OK, FAILED, INDETERMINATE = "ok", "failed", "indeterminate"
+ALIVE, DARK = "alive", "dark"
 
 
 class ConfigError(ValueError):
@@ -97,6 +105,7 @@ class Config:
     write_prefix: str = "w-"
     namespace: str = NAMESPACE
     token_file: str = ""
+    idle_connections: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -114,6 +123,8 @@ class Config:
                 raise ConfigError(f"{name} must be {least}, not {number}")
         if self.in_flight_limit is not None and self.in_flight_limit < 1:
             raise ConfigError(f"in_flight_limit must be at least 1, not {self.in_flight_limit}")
+        if self.idle_connections < 0:
+            raise ConfigError(f"idle_connections must be at least 0, not {self.idle_connections}")
         for name, pattern in (
             ("namespace", "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
             ("write_prefix", "[a-z0-9][-a-z0-9]{0,62}"),
@@ -416,7 +427,7 @@ class Question(NamedTuple):
 
 
 def reading(config: Config, probe: str) -> Question:
-    connection = "keep-alive" if probe == "persistent" else "close"
+    connection = "close" if probe == "new" else "keep-alive"
     return Question(probe, _request(config, f"GET {config.path}", f"Connection: {connection}"))
 
 
@@ -490,6 +501,7 @@ class Prober:
             self._ask_anew(start, self._config.rate, lambda _: reading(self._config, "new")),
             self._ask_anew(start, self._config.write_rate, lambda number: writing(self._config, self._token, number)),
             self._ask_persistently(start),
+            *(self._hold_idle(start + number / IDLE_PACE) for number in range(self._config.idle_connections)),
             self._wait_for_the_end(),
         )
         clock.cancel()
@@ -502,7 +514,7 @@ class Prober:
         self._stopped.set()
 
     async def _sleep_until(self, when: float) -> None:
-        """Until then, or until told to stop."""
+        """Until then, or until the schedule ends."""
         if when > self._loop.time():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(when):
@@ -597,6 +609,23 @@ class Prober:
             if not response.keep:
                 line.redial("closed")
 
+    # -- the idle probe
+
+    async def _hold_idle(self, when: float) -> None:
+        question = reading(self._config, "idle")
+        while True:
+            await self._sleep_until(when)
+            if self._stopped.is_set():
+                return
+            when = self._loop.time() + IDLE_PAUSE_S
+            held = Held(self._config, self._tls)
+            ready = await held.make(question)
+            if ready is None:
+                continue
+            at, kind = await held.wait(self._stopped) or await held.ask_at_the_end(question)
+            self._count += 1
+            self._emit({"t": _us(ready), "probe": "idle", "told_at": _us(at), "kind": kind})
+
     # -- what is written
 
     def _record(
@@ -644,6 +673,9 @@ class Prober:
         stalls = [[_us(end), _us(lag)] for end, lag in self._stalls]
         self._emit({"t": _us(now), "probe": "clock", "lag": _us(self._lag), "stalls": stalls})
         self._lag, self._stalls = 0.0, []
+
+
+# -- connections that stay
 
 
 class Line:
@@ -712,6 +744,51 @@ class Line:
         line = {"t": _us(began), "probe": "reconnect", "cause": cause, "outcome": outcome, "kind": kind}
         self._emit(line | {"end": _us(self._loop.time())})
         return kind
+
+
+class Held:
+    """One connection of the idle probe."""
+
+    def __init__(self, config: Config, tls: ssl.SSLContext) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._told: asyncio.Future[tuple[float, str]] = self._loop.create_future()
+        self._connection = Connection(tls, config.server_hostname, self._lost)
+
+    async def make(self, question: Question) -> float | None:
+        """When it had its answer and was ready to wait; None when it did not come so far."""
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                await self._connection.open(self._config.address, self._config.port)
+                response, ready = await self._connection.ask(question.data)
+        except (TimeoutError, Failed):
+            self._connection.abort()
+            return None
+        if response.status != 200 or not response.keep:
+            self._connection.abort()
+            return None
+        return ready
+
+    async def wait(self, stopped: asyncio.Event) -> tuple[float, str] | None:
+        """When and how the other end ended it; None when it is still open when all has to stop."""
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait({self._told, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return self._told.result() if self._told.done() else None
+
+    async def ask_at_the_end(self, question: Question) -> tuple[float, str]:
+        """When it was known whether it is alive or dark, and which."""
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                _, at = await self._connection.ask(question.data)
+            return at, ALIVE
+        except (TimeoutError, Failed):
+            return self._loop.time(), DARK
+        finally:
+            self._connection.abort()
+
+    def _lost(self, kind: str) -> None:
+        self._told.set_result((self._loop.time(), kind))
 
 
 # -- clocks, files, streams
@@ -873,11 +950,12 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 1024 + 2 * (config.in_flight(config.rate) + config.in_flight(config.write_rate))
+    most = config.in_flight(config.rate) + config.in_flight(config.write_rate) + config.idle_connections
+    wanted = 1024 + 2 * most
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return asyncio.run(run(config, tls, token))
 
 
