@@ -503,6 +503,10 @@ class Relation:
     def observation(self, local: float, machine: str, what: str, value: str) -> Observation:
         return Observation(round(local + self.offset, 6), machine, what, value, round(self.error, 6))
 
+    def stored(self, local: float, keys: Iterable[str]) -> Stored:
+        """What was read back; local is when the reading began."""
+        return Stored(round(local + self.offset - self.error, 6), tuple(keys))
+
 
 def relate(trips: Sequence[RoundTrip], near: float) -> Relation:
     """How the clocks relate near a local time, from the reading that knows it best (at least one is needed).

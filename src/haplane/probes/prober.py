@@ -59,7 +59,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 VERSION = 1
 START_DELAY_S = 0.2  # lets the header out and the loop warm up before the first request is due
@@ -772,7 +772,8 @@ class Held:
     async def wait(self, stopped: asyncio.Event) -> tuple[float, str] | None:
         """When and how the other end ended it; None when it is still open when all has to stop."""
         stopping = asyncio.create_task(stopped.wait())
-        await asyncio.wait({self._told, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        either: tuple[asyncio.Future[Any], ...] = (self._told, stopping)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         return self._told.result() if self._told.done() else None
 
