@@ -106,6 +106,10 @@ def test_a_prober_that_stood_still_at_the_end_does_not_know_who_is_dark() -> Non
     assert judged(waited((0.0, "dark"), stalls=[Stall.ending(STOP + 2.5, 1.0)])).outcome is VIOLATED
 
 
+def test_a_connection_that_the_prober_lost_by_itself_says_nothing() -> None:
+    assert judged(waited((0.2, "prober-enobufs"))).outcome is UNKNOWN
+
+
 def test_what_was_told_only_after_the_healing_may_have_been_dark_before() -> None:
     verdict = judged(waited((8.5, "reset")))
     assert verdict.outcome is UNKNOWN and "only after power-on" in verdict.sentence

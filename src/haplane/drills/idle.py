@@ -111,6 +111,8 @@ def _judge(history: History, idle: Idle, within_s: float) -> _Judged:
         if history.stalled_s(end.t, idle.told_at) > header.config.timeout_s / 2:
             return _Judged(idle, _Fate.UNCLEAR, "the prober stood still while it asked at the end")
         return _Judged(idle, _Fate.DARK)
+    if idle.kind.startswith("prober-"):
+        return _Judged(idle, _Fate.UNCLEAR, f"the prober itself was in trouble ({idle.kind})")
     if idle.told_at - (fault.t - fault.error) <= within_s:
         return _Judged(idle, _Fate.TOLD)
     healed = _healed(history, fault, end.t)

@@ -622,6 +622,9 @@ class Prober:
             ready = await held.make(question)
             if ready is None:
                 continue
+            if ready >= self._stop_at:  # too late to wait
+                held.close()
+                return
             at, kind = await held.wait(self._stopped) or await held.ask_at_the_end(question)
             self._count += 1
             self._emit({"t": _us(ready), "probe": "idle", "told_at": _us(at), "kind": kind})
@@ -762,12 +765,12 @@ class Held:
                 await self._connection.open(self._config.address, self._config.port)
                 response, ready = await self._connection.ask(question.data)
         except (TimeoutError, Failed):
-            self._connection.abort()
+            self.close()
             return None
-        if response.status != 200 or not response.keep:
-            self._connection.abort()
-            return None
-        return ready
+        if response.status == 200 and response.keep:
+            return ready
+        self.close()
+        return None
 
     async def wait(self, stopped: asyncio.Event) -> tuple[float, str] | None:
         """When and how the other end ended it; None when it is still open when all has to stop."""
@@ -786,7 +789,10 @@ class Held:
         except (TimeoutError, Failed):
             return self._loop.time(), DARK
         finally:
-            self._connection.abort()
+            self.close()
+
+    def close(self) -> None:
+        self._connection.abort()
 
     def _lost(self, kind: str) -> None:
         self._told.set_result((self._loop.time(), kind))
