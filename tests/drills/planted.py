@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from haplane.probes.history import Clock, End, Event, Header, History, Mark, Request, RequestOutcome, Stall
+from haplane.probes.history import Clock, End, Event, Header, History, Idle, Mark, Request, RequestOutcome, Stall
 from haplane.probes.prober import Config
 
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="/tmp/ca.crt")
@@ -26,15 +26,17 @@ def planted(
     """Healthy but for requests that are due within the outage, which is given in seconds from the fault."""
     events: list[Event] = [Header(START - 0.2, 1, START, 1.7e9, 1e-7, config)]
     requests: list[Request] = []
-    for probe, rate in (("new", config.rate), ("persistent", config.persistent_rate)):
+    rates = {"new": config.rate, "persistent": config.persistent_rate, "write": config.write_rate}
+    for probe, rate in rates.items():
         for number in range(round((stop - START) * rate)):
-            t = round(START + number / rate, 6)
+            t, key = round(START + number / rate, 6), f"{config.write_prefix}{number}" if probe == "write" else ""
             if outage[0] <= round(t - FAULT, 6) < outage[1]:
                 took = config.timeout_s if kind == "timeout" else 0.001
                 sent_at = None if outcome is RequestOutcome.FAILED else t
-                requests.append(Request(t, probe, outcome, kind, sent_at, round(t + took, 6)))
+                requests.append(Request(t, probe, outcome, kind, sent_at, round(t + took, 6), t, key))
             else:
-                requests.append(Request(t, probe, RequestOutcome.OK, "", round(t + 0.002, 6), round(t + TOOK, 6)))
+                sent_at, end = round(t + 0.002, 6), round(t + TOOK, 6)
+                requests.append(Request(t, probe, RequestOutcome.OK, "", sent_at, end, t, key))
     by_end: list[Request] = sorted(requests, key=lambda request: request.end)
     events += by_end
     for second in range(1, round(stop - START) + 1):
@@ -49,5 +51,5 @@ def planted(
 def edited(history: History, edit: Callable[[Event], Event | None]) -> History:
     """With each event changed, or left out where edit returns None; the end still counts what is there."""
     kept = [event for event in map(edit, history.events) if event is not None]
-    count = sum(isinstance(event, Request) for event in kept)
+    count = sum(isinstance(event, Request | Idle) for event in kept)
     return History(tuple(replace(event, count=count) if isinstance(event, End) else event for event in kept))

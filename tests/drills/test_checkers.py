@@ -348,6 +348,25 @@ def test_latency_is_split_at_the_fault_and_where_the_cluster_was_whole_again() -
     assert outage.late == 500
 
 
+def test_the_probers_own_scheduling_error_is_how_late_requests_were_begun() -> None:
+    def late(event: Event) -> Event:  # 13 of 1250 are late: one more than the p99 leaves out
+        if isinstance(event, Request) and event.probe == "new" and event.t < START + 0.26:
+            return replace(event, begun=event.t + (0.003 if event.t > START else 0.007))
+        return event
+
+    history = edited(planted(outage=(0.0, 0.2)), late)
+    begun_late = measure(history).begun_late
+    assert begun_late is not None
+    assert (begun_late.p99_s, begun_late.worst_s) == (pytest.approx(0.003), pytest.approx(0.007))
+    assert "requests were begun late by at most 0.007 s (p99 0.003 s)" in judged(history).evidence
+
+
+def test_a_history_that_does_not_say_when_requests_were_begun_has_no_lateness() -> None:
+    old = edited(planted(), lambda event: replace(event, begun=None) if isinstance(event, Request) else event)
+    assert measure(old).begun_late is None
+    assert judged(old).outcome is HELD
+
+
 def test_the_persistent_connection_is_back_with_the_first_success_sent_after_it_broke() -> None:
     outage = measure(planted(outage=(0.0, 0.35)))
     assert outage.persistent_broke

@@ -16,6 +16,7 @@ from haplane.probes.history import (
     Event,
     Header,
     History,
+    Idle,
     Mark,
     Observation,
     Reading,
@@ -25,6 +26,7 @@ from haplane.probes.history import (
     RequestOutcome,
     RoundTrip,
     Stall,
+    Stored,
     parse,
     relate,
     to_lines,
@@ -42,18 +44,22 @@ words = st.text(min_size=1, max_size=8)
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     t, wait, took = draw(times), draw(lengths), draw(lengths)
-    probe = draw(st.sampled_from(["new", "persistent"]))
+    probe = draw(st.sampled_from(["new", "persistent", "write"]))
+    begun = draw(st.sampled_from([None, t, round(t + wait, 6)]))
+    key = draw(words) if probe == "write" else ""
     sent_at = round(t + wait, 6)
     outcome = draw(st.sampled_from(list(RequestOutcome)))
     never_sent = outcome is RequestOutcome.FAILED and draw(st.booleans())
     kind = "" if outcome is RequestOutcome.OK else draw(words)
-    return Request(t, probe, outcome, kind, None if never_sent else sent_at, round(sent_at + took, 6))
+    return Request(t, probe, outcome, kind, None if never_sent else sent_at, round(sent_at + took, 6), begun, key)
 
 
 events: st.SearchStrategy[Event] = st.one_of(
     requests(),
     st.builds(Clock, times, lengths, st.lists(st.builds(Stall.ending, times, lengths), max_size=3).map(tuple)),
     st.builds(Reading, times, st.text(max_size=8)),
+    st.builds(lambda t, waited, kind: Idle(t, round(t + waited, 6), kind), times, lengths, words),
+    st.builds(Stored, times, st.lists(words, max_size=3).map(tuple)),
     st.builds(Mark, times, words, st.text(max_size=8), lengths),
     st.builds(Observation, times, words, words, st.text(max_size=8), lengths),
     st.builds(
@@ -80,6 +86,9 @@ def test_what_is_written_is_read_back_the_same(middle: list[Event], begun: bool,
 def test_the_shape_of_each_line_is_as_documented() -> None:
     lines = [
         '{"t":1.0,"probe":"new","outcome":"ok","kind":"","sent_at":1.1,"end":1.2}',
+        '{"t":1.0,"probe":"write","outcome":"ok","kind":"","sent_at":1.1,"end":1.2,"begun":1.05,"key":"w-1"}',
+        '{"t":1.0,"probe":"idle","told_at":5.2,"kind":"eof"}',
+        '{"t":9.0,"probe":"stored","keys":["w-1"]}',
         '{"t":1.0,"probe":"mark","what":"power-off","machine":"cp1"}',
         '{"t":1.0,"probe":"observer","machine":"cp1","what":"vrrp","value":"MASTER"}',
         '{"t":2.0,"probe":"clock","lag":0.1,"stalls":[[1.5,0.1]]}',
@@ -89,6 +98,9 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
     history = parse(lines)
     assert history.events == (
         Request(1.0, "new", RequestOutcome.OK, "", 1.1, 1.2),
+        Request(1.0, "write", RequestOutcome.OK, "", 1.1, 1.2, 1.05, "w-1"),
+        Idle(1.0, 5.2, "eof"),
+        Stored(9.0, ("w-1",)),
         Mark(1.0, "power-off", "cp1", 0.0),
         Observation(1.0, "cp1", "vrrp", "MASTER", 0.0),
         Clock(2.0, 0.1, (Stall(1.4, 1.5, 0.1),)),
@@ -126,6 +138,14 @@ OK = {"t": 1.0, "probe": "new", "outcome": "ok", "kind": "", "sent_at": 1.1, "en
         (json.dumps(OK | {"sent_at": None}), "sent_at"),
         (json.dumps(OK | {"sent_at": 0.9}), "sent_at"),
         (json.dumps(OK | {"end": 1.05}), "end"),
+        (json.dumps(OK | {"begun": 0.9}), "begun"),
+        (json.dumps(OK | {"begun": 1.15}), "sent_at"),
+        (json.dumps(OK | {"key": "w-1"}), "key"),
+        (json.dumps(OK | {"probe": "write"}), "key"),
+        ('{"t":1.0,"probe":"stored","keys":"w-1"}', "keys"),
+        ('{"t":1.0,"probe":"stored","keys":[""]}', "keys"),
+        ('{"t":1.0,"probe":"idle","told_at":0.9,"kind":"eof"}', "told_at"),
+        ('{"t":1.0,"probe":"idle","told_at":1.9,"kind":""}', "kind"),
         (json.dumps(OK | {"outcome": "indeterminate", "kind": "timeout", "sent_at": None}), "sent_at"),
     ],
 )
@@ -134,6 +154,11 @@ def test_a_bad_line_is_reported_with_its_number_and_key(line: str, key: str) -> 
         parse([GOOD, "", line, GOOD], file="drill.jsonl")
     assert isinstance(raised.value, InvalidFile)
     assert [(each.file, each.line, each.key) for each in raised.value.problems] == [("drill.jsonl", 3, key)]
+
+
+def test_what_came_later_is_written_only_where_it_is_known() -> None:
+    old = '{"t":1.0,"probe":"new","outcome":"ok","kind":"","sent_at":1.1,"end":1.2}'
+    assert list(to_lines(parse([old]))) == [old]
 
 
 def test_all_bad_lines_are_reported_at_once() -> None:

@@ -43,6 +43,7 @@ def test_every_request_to_a_healthy_server_is_ok(authority: Authority) -> None:
     assert history.header is not None and history.header.config.rate == 50
     assert history.end is not None and (history.end.reason, history.end.count) == ("duration", 120)
     assert [each.cause for each in history.of(Reconnect)] == ["start"]
+    assert all(each.begun is not None and each.begun <= (each.sent_at or 0.0) for each in history.requests())
     assert isinstance(history.events[0], type(history.header)) and isinstance(history.events[-1], End)
 
 

@@ -7,7 +7,9 @@ import contextlib
 import datetime
 import ipaddress
 import json
+import socket
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -58,15 +60,22 @@ def make_authority(folder: Path, *, hostname: str = "kubernetes") -> Authority:
 
 @dataclass
 class TlsServer:
-    """Answers each GET. What it does can be changed while it runs."""
+    """Answers each GET, and each POST as created. What it does can be changed while it runs.
+
+    resetting: a request is read and its connection reset. created: what was posted, by name; heads: how.
+    """
 
     authority: Authority
     status: int = 200
     delay_s: float = 0.0
     answering: bool = True
+    resetting: bool = False
     cut_after: int | None = None  # bytes of the answer, then the connection is closed
     requests: int = 0
+    answered: int = 0
     connections: int = 0
+    created: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -90,21 +99,33 @@ class TlsServer:
         self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                while await self._answer(await reader.readuntil(b"\r\n\r\n"), writer):
+                while await self._answer(await reader.readuntil(b"\r\n\r\n"), reader, writer):
                     pass
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         self.requests += 1
+        status = self.status
+        if request.startswith(b"POST"):
+            self.heads.append(request.decode())
+            length = int(request.lower().partition(b"content-length:")[2].split()[0])
+            self.created.append(json.loads(await reader.readexactly(length))["metadata"]["name"])
+            status = 201 if status == 200 else status
+        if self.resetting:
+            at_once = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            writer.transport.abort()
+            return False
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if not self.answering:
             await asyncio.sleep(3600)
-        answer = f"HTTP/1.1 {self.status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
+        answer = f"HTTP/1.1 {status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
         writer.write(answer[: self.cut_after])
         await writer.drain()
+        self.answered += 1
         return self.cut_after is None and b"Connection: close" not in request
 
 
@@ -143,3 +164,37 @@ async def probing(server: TlsServer, **changes: object) -> AsyncIterator[Running
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+@dataclass
+class Proxy:
+    """Passes bytes on to a server, until it is silent: then it takes all and passes on nothing, as a dead machine."""
+
+    to: int
+    silent: bool = False
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _pumps: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for pump in self._pumps:
+            pump.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.to)
+        for source, sink in ((reader, back), (there, writer)):
+            self._pumps.add(asyncio.create_task(self._pump(source, sink)))
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not self.silent:
+                    sink.write(data)
+        if not self.silent:
+            sink.close()

@@ -17,7 +17,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from haplane.probes.gaps import Gap, gaps
-from haplane.probes.history import HEAL, POWER_ON, WHOLE, Header, History, Mark, Reconnect, Request, RequestOutcome
+from haplane.probes.history import (
+    HEAL,
+    POWER_ON,
+    WHOLE,
+    Header,
+    History,
+    Idle,
+    Mark,
+    Reconnect,
+    Request,
+    RequestOutcome,
+)
 
 # A lost SYN is sent again after 1 s (RFC 6298 2.1); a healthy answer takes milliseconds.
 LATE_AFTER_S = 0.5
@@ -65,12 +76,21 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Lateness:
+    """How late after they were due requests were begun: the prober's own scheduling error (nearest rank)."""
+
+    p99_s: float
+    worst_s: float
+
+
+@dataclass(frozen=True)
 class Outage:
     """What one probe saw in the whole window.
 
     gap_started is on the prober's clock. kinds: how many requests were not served, by kind. late: successes that took
     longer than LATE_AFTER_S. before, during, after: the fault, and until the cluster was whole again. stalled_s: the
-    prober's own worst stall around the longest gap. persistent_back_s: from the fault until a request succeeded that
+    prober's own worst stall around the longest gap. begun_late: None for the persistent probe, whose requests wait for
+    each other, and where the history does not say. persistent_back_s: from the fault until a request succeeded that
     was sent over the persistent connection after its first break; None when it never did or never broke.
     """
 
@@ -87,6 +107,7 @@ class Outage:
     during: Latency
     after: Latency
     stalled_s: float
+    begun_late: Lateness | None
     persistent_broke: bool
     persistent_back_s: float | None
 
@@ -119,6 +140,7 @@ def measure(history: History, probe: str = "new") -> Outage:
         during=_latency(request for request in served if fault_at <= request.t < whole_at),
         after=_latency(request for request in served if request.t >= whole_at),
         stalled_s=history.stalled_s(longest.start, longest.end),
+        begun_late=_lateness(requests),
         persistent_broke=broke,
         persistent_back_s=back_s,
     )
@@ -128,7 +150,16 @@ def _latency(requests: Iterable[Request]) -> Latency:
     took = sorted(request.latency_s for request in requests)
     if not took:
         return Latency(0, None, None)
-    return Latency(len(took), took[math.ceil(0.50 * len(took)) - 1], took[math.ceil(0.99 * len(took)) - 1])
+    return Latency(len(took), _rank(took, 0.50), _rank(took, 0.99))
+
+
+def _lateness(requests: Iterable[Request]) -> Lateness | None:
+    late = sorted(request.begun - request.t for request in requests if request.begun is not None)
+    return Lateness(_rank(late, 0.99), late[-1]) if late else None
+
+
+def _rank(ordered: Sequence[float], part: float) -> float:
+    return ordered[math.ceil(part * len(ordered)) - 1]
 
 
 def _persistent(history: History, fault: Mark | None) -> tuple[bool, float | None]:
@@ -150,23 +181,33 @@ def _persistent(history: History, fault: Mark | None) -> tuple[bool, float | Non
 
 
 def _rate(header: Header, probe: str) -> float:
-    return header.config.rate if probe == "new" else header.config.persistent_rate
+    config = header.config
+    return {"new": config.rate, "persistent": config.persistent_rate, "write": config.write_rate}[probe]
+
+
+def incomplete(history: History) -> list[str]:
+    """Why the history does not hold all that the prober saw."""
+    if history.header is None:
+        return ["the history has no header"]
+    if history.end is None:
+        return ["the history has no end: the prober was cut off"]
+    idle = history.of(Idle)
+    written = len(history.of(Request)) + len(idle)
+    if written != history.end.count:
+        what = "requests and idle connections" if idle else "requests"
+        return [f"the prober wrote {history.end.count} {what} and the history has {written}"]
+    return []
 
 
 def _unfit(history: History, probe: str, limit_s: float) -> list[str]:
     """Why this history allows no verdict at all."""
     header, end, fault = history.header, history.end, history.fault
-    if header is None:
-        return ["the history has no header"]
-    if end is None:
-        return ["the history has no end: the prober was cut off"]
+    reasons = incomplete(history)
+    if header is None or end is None:
+        return reasons
     rate, requests = _rate(header, probe), history.requests(probe)
     if not rate:
         return [f"the {probe} probe was not asked to run"]
-    reasons = []
-    written = sum(len(history.requests(each)) for each in ("new", "persistent"))
-    if written != end.count:
-        reasons.append(f"the prober wrote {end.count} requests and the history has {written}")
     expected = rate * (end.t - header.start)
     if len(requests) < expected * MINIMUM_ASKED:
         reasons.append(f"too few requests: {len(requests)}, expected {expected:.0f}")
@@ -346,6 +387,9 @@ def _evidence(history: History, probe: str, unserved: Sequence[Request]) -> tupl
         + f", {outage.late} late (over {LATE_AFTER_S:g} s)",
         f"the prober stood still for at most {outage.stalled_s:.3f} s around the gap",
     ]
+    if outage.begun_late:
+        p99_s, worst_s = outage.begun_late.p99_s, outage.begun_late.worst_s
+        lines.append(f"requests were begun late by at most {worst_s:.3f} s (p99 {p99_s:.3f} s)")
     for phase, latency in (("before", outage.before), ("during", outage.during), ("after", outage.after)):
         if latency.p50_s is not None and latency.p99_s is not None:
             lines.append(f"latency {phase}: p50 {latency.p50_s:.3f} s, p99 {latency.p99_s:.3f} s")

@@ -2,7 +2,8 @@
 
 All times are seconds on the prober's monotonic clock. Events keep the file's order, which is the order in which they
 were written and not the order of t: a request is written when it ends. What each line of the prober means is said in
-`prober`; marks (what the drill did) and observations (what a machine was seen to be) are added by the drill.
+`prober`; marks (what the drill did), observations (what a machine was seen to be) and what was found stored are added
+by the drill. Keys that came later are optional, so that older files are read as before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from haplane.probes.prober import Config, ConfigError
 POWER_ON, HEAL, WHOLE = "power-on", "heal", "whole"
 HEALING = frozenset({POWER_ON, HEAL, WHOLE})
 
-REQUEST_PROBES = ("new", "persistent")
+REQUEST_PROBES = ("new", "persistent", "write")
 
 # How fast two clocks may drift apart, in seconds per second: the most by which NTP may bend one (adjtimex(2)).
 DRIFT = 500e-6
@@ -50,7 +51,11 @@ class Header:
 
 @dataclass(frozen=True)
 class Request:
-    """t: when it was due. sent_at is None when it never was sent. end: when its outcome was known."""
+    """t: when it was due. sent_at is None when it never was sent. end: when its outcome was known.
+
+    begun: when the prober began with it; None where it did not or where that was not written down. key: the name of
+    what a write makes.
+    """
 
     t: float
     probe: str
@@ -58,6 +63,8 @@ class Request:
     kind: str
     sent_at: float | None
     end: float
+    begun: float | None = None
+    key: str = ""
 
     @property
     def latency_s(self) -> float:
@@ -77,6 +84,19 @@ class Reconnect:
     outcome: RequestOutcome
     kind: str
     end: float
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A connection that waited from t until told_at.
+
+    kind: how it was told that it was over (reset, eof ...), or prober.ALIVE or prober.DARK: still open at the end of
+    the schedule, it then answered or did not.
+    """
+
+    t: float
+    told_at: float
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -132,16 +152,24 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """The keys of all that was stored when it was read back, not before t."""
+
+    t: float
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class End:
-    """t: when the schedule ended. count: how many requests the prober wrote."""
+    """t: when the schedule ended. count: how many requests and idle connections the prober wrote."""
 
     t: float
     reason: str
     count: int
 
 
-Event = Header | Request | Reconnect | Clock | Reading | Mark | Observation | End
-_E = TypeVar("_E", Header, Request, Reconnect, Clock, Reading, Mark, Observation, End)
+Event = Header | Request | Reconnect | Idle | Clock | Reading | Mark | Observation | Stored | End
+_E = TypeVar("_E", Header, Request, Reconnect, Idle, Clock, Reading, Mark, Observation, Stored, End)
 
 
 @dataclass(frozen=True)
@@ -221,12 +249,13 @@ class History:
     def between(self, start: float, end: float) -> History:
         """What was due, done and seen in a part of the window, as a history of its own: header and end are moved.
 
-        A request belongs to the part in which it was due, however long it took.
+        A request belongs to the part in which it was due, however long it took; an idle connection to that in which
+        it became ready, so that only the whole history tells what became of all.
         """
         within = [event for event in self.events if not isinstance(event, Header | End) and start <= event.t < end]
         header, last = self.header, self.end
         first = [replace(header, start=max(start, header.start))] if header else []
-        count = sum(isinstance(event, Request) for event in within)
+        count = sum(isinstance(event, Request | Idle) for event in within)
         ended = [End(min(end, last.t), last.reason, count)] if last else []
         return History((*first, *within, *ended))
 
@@ -248,6 +277,9 @@ class _Reader:
 
     def __init__(self, values: dict[str, object]) -> None:
         self._values = values
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
 
     def value(self, key: str) -> object:
         if key not in self._values:
@@ -283,6 +315,12 @@ class _Reader:
             raise _Wrong(key, f"is {value!r}", "a whole number")
         return value
 
+    def names(self, key: str) -> tuple[str, ...]:
+        value = self.value(key)
+        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+            raise _Wrong(key, f"is {value!r}", "a list of names")
+        return tuple(value)
+
     def outcome(self) -> RequestOutcome:
         text = self.text("outcome")
         try:
@@ -313,14 +351,16 @@ def _read_header(line: _Reader) -> Header:
 def _read_request(probe: str) -> Callable[[_Reader], Request]:
     def read(line: _Reader) -> Request:
         t, outcome, kind = line.number("t"), line.outcome(), line.text("kind")
+        begun = line.number("begun", least=t) if "begun" in line else None
         sent = line.value("sent_at")
-        sent_at = None if sent is None else _Reader({"sent_at": sent}).number("sent_at", least=t)
+        least = t if begun is None else begun
+        sent_at = None if sent is None else _Reader({"sent_at": sent}).number("sent_at", least=least)
         end = line.number("end", least=t if sent_at is None else sent_at)
         if (kind == "") != (outcome is RequestOutcome.OK):
             raise _Wrong("kind", f"is {kind!r} with outcome {outcome}", "empty with ok, a word otherwise")
         if sent_at is None and outcome is not RequestOutcome.FAILED:
             raise _Wrong("sent_at", f"is null with outcome {outcome}", "when it was sent")
-        return Request(t, probe, outcome, kind, sent_at, end)
+        return Request(t, probe, outcome, kind, sent_at, end, begun, line.name("key") if probe == "write" else "")
 
     return read
 
@@ -331,6 +371,11 @@ def _read_reconnect(line: _Reader) -> Reconnect:
     if outcome is RequestOutcome.INDETERMINATE or (kind == "") != (outcome is RequestOutcome.OK):
         raise _Wrong("kind", f"is {kind!r} with outcome {outcome}", "empty with ok, a word with failed")
     return Reconnect(t, cause, outcome, kind, line.number("end", least=t))
+
+
+def _read_idle(line: _Reader) -> Idle:
+    t = line.number("t")
+    return Idle(t, line.number("told_at", least=t), line.name("kind"))
 
 
 def _read_clock(line: _Reader) -> Clock:
@@ -349,6 +394,7 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
     "header": _read_header,
     **{probe: _read_request(probe) for probe in REQUEST_PROBES},
     "reconnect": _read_reconnect,
+    "idle": _read_idle,
     "clock": _read_clock,
     "reading": lambda line: Reading(line.number("t"), line.text("token")),
     "mark": lambda line: Mark(
@@ -364,6 +410,7 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
         line.text("value"),
         line.number("error", least=0.0, default=0.0),
     ),
+    "stored": lambda line: Stored(line.number("t"), line.names("keys")),
     "end": lambda line: End(line.number("t"), line.name("reason"), line.whole("count")),
 }
 
@@ -411,8 +458,8 @@ def _read_line(text: str) -> Event:
     return event
 
 
-_NAMES = {Header: "header", Reconnect: "reconnect", Clock: "clock", Reading: "reading", Mark: "mark"}
-_NAMES |= {Observation: "observer", End: "end"}
+_NAMES = {Header: "header", Reconnect: "reconnect", Idle: "idle", Clock: "clock", Reading: "reading", Mark: "mark"}
+_NAMES |= {Observation: "observer", Stored: "stored", End: "end"}
 
 
 def to_line(event: Event) -> str:
@@ -420,6 +467,8 @@ def to_line(event: Event) -> str:
     values: dict[str, object] = asdict(event)
     if isinstance(event, Clock):
         values["stalls"] = [[stall.end, stall.lag] for stall in event.stalls]
+    if isinstance(event, Request):
+        values = {key: value for key, value in values.items() if (key, value) not in (("begun", None), ("key", ""))}
     probe = event.probe if isinstance(event, Request) else _NAMES[type(event)]
     return json.dumps({"t": values.pop("t"), "probe": probe} | values, separators=(",", ":"))
 
@@ -453,6 +502,10 @@ class Relation:
 
     def observation(self, local: float, machine: str, what: str, value: str) -> Observation:
         return Observation(round(local + self.offset, 6), machine, what, value, round(self.error, 6))
+
+    def stored(self, local: float, keys: Iterable[str]) -> Stored:
+        """What was read back; local is when the reading began."""
+        return Stored(round(local + self.offset - self.error, 6), tuple(keys))
 
 
 def relate(trips: Sequence[RoundTrip], near: float) -> Relation:

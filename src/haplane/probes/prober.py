@@ -4,25 +4,34 @@ Self-contained (Python 3.11+, standard library, imports nothing of haplane): it 
 there with `python3 prober.py CONFIG_JSON`. Request i is due at start + i/rate and its latency counts from that moment,
 so that a stalled server cannot slow the schedule down and hide its own outage (coordinated omission).
 
-Two probes:
+Its probes:
 - new: each request is a new TCP and TLS connection. It ends at the latest timeout_s after it was due.
+- write: the same, but each request makes a ConfigMap with a name of its own (write_prefix and the request's number).
 - persistent: requests one after the other over one connection. When that breaks, or a request gets no answer in time,
   it is closed and made anew at once. A request that had to wait for the connection still counts from when it was due;
   it fails with the attempt it waited for. After a failed attempt the next request makes the next one.
+- idle: connections that ask once and then only wait, as a watch does. One that the other end ends is made anew at once.
+  When the schedule has ended, each that is still open is asked once more: one that does not answer would have waited
+  for ever.
 
 Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this machine in seconds; "t" comes first:
 - header: version, start (when the first request is due), wall (the wall clock at t), wall_error, config.
-- new, persistent: t is when the request was due; outcome, kind, sent_at (null: never sent), end.
+- new, persistent, write: t is when the request was due; outcome, kind, sent_at (null: never sent), end.
   ok: 200 with a whole body, kind is empty. indeterminate: timed out after it was sent, kind timeout.
   failed: kind is refused, reset, eof, unreachable, tls (handshake refused by either side), tls-timeout or
   connect-timeout (nothing was sent), http-500 and so on, http-malformed; or the prober's own trouble: prober-overloaded
   (too many in flight, or begun too late), prober-emfile and so on.
+  begun (new and write): when the prober began with it, later than t by its own lateness; absent when it never did.
+  write has key, the name, and other outcomes. ok: 201. failed: never sent, or refused (http-4xx). All else that comes
+  once it was sent is indeterminate, for it may have been stored: a reset, an end of file, http-500 and so on.
 - reconnect: an attempt of the persistent probe to connect, begun at t because of cause (start, retry: the attempt
   before failed, closed: the server wished it, timeout, reset, eof ...); outcome, kind, end.
+- idle: a connection that was ready to wait at t. kind is how that ended, told_at when: reset, eof and so on (the other
+  end told it), alive (asked at the end, it answered) or dark (it did not, within timeout_s).
 - clock: once a second, lag is how late the schedule was at worst since the line before; stalls has each [end, length]
   of more than 20 ms.
 - reading: a line that came on stdin is answered at once with the clock, so that others can relate theirs to it.
-- end: t is when the schedule ended (the last answers come later), reason, and count of the requests written.
+- end: t is when the schedule ended (the last answers come later), reason, and count of the requests and idle lines.
 
 Ends after duration_s, on SIGTERM, SIGINT or SIGHUP, or when stdin closes (a lost SSH connection). A stdin that cannot
 close (a file, /dev/null) is not watched. Requests already due are waited for, so the end takes up to timeout_s.
@@ -38,6 +47,7 @@ import json
 import math
 import os
 import queue
+import re
 import resource
 import signal
 import socket
@@ -48,7 +58,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 VERSION = 1
 START_DELAY_S = 0.2  # lets the header out and the loop warm up before the first request is due
@@ -58,8 +69,12 @@ FLUSH_S = 0.1
 LEAVE_S = 1.0  # the server closes first, as asked with Connection: close; it gets this long
 OUTPUT_LIMIT = 64 << 20  # bytes the reader of stdout may be behind before the prober gives up
 RESPONSE_LIMIT = 1 << 20  # bytes of one answer
+IDLE_PACE = 50.0  # idle connections made per second at the start
+IDLE_PAUSE_S = 0.5  # between two attempts to make the same one, so that a server in trouble is not flooded
+NAMESPACE = "haplane-drill"
 
 OK, FAILED, INDETERMINATE = "ok", "failed", "indeterminate"
+ALIVE, DARK = "alive", "dark"
 
 
 class ConfigError(ValueError):
@@ -68,10 +83,12 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Config:
-    """What to ask, and how often. A rate of 0 leaves that probe out. ca_file is a path on the prober's machine.
+    """What to ask, and how often. A rate of 0 leaves that probe out. Files are paths on the prober's machine.
 
-    in_flight_limit bounds the connections of the new probe that wait at the same time; None means
-    rate * timeout_s * 2, which is never reached unless the prober itself is too slow.
+    token_file holds the bearer token of writes and must not be readable by others; write_prefix begins the names of
+    what they make, and is another one in each run.
+    in_flight_limit bounds the connections of the new and of the write probe that wait at the same time; None means
+    their rate * timeout_s * 2, which is never reached unless the prober itself is too slow.
     """
 
     address: str
@@ -84,6 +101,11 @@ class Config:
     timeout_s: float = 3.0
     duration_s: float = 60.0
     in_flight_limit: int | None = None
+    write_rate: float = 0.0
+    write_prefix: str = "w-"
+    namespace: str = NAMESPACE
+    token_file: str = ""
+    idle_connections: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -94,18 +116,27 @@ class Config:
             raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
         if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable() or " " in self.path:
             raise ConfigError(f"path must begin with / and have no spaces, not {self.path!r}")
-        for name in ("rate", "persistent_rate", "timeout_s", "duration_s"):
+        for name in ("rate", "persistent_rate", "write_rate", "timeout_s", "duration_s"):
             number = getattr(self, name)
             least = "at least 0" if name.endswith("rate") else "more than 0"
             if not math.isfinite(number) or number < 0 or (number == 0 and not name.endswith("rate")):
                 raise ConfigError(f"{name} must be {least}, not {number}")
         if self.in_flight_limit is not None and self.in_flight_limit < 1:
             raise ConfigError(f"in_flight_limit must be at least 1, not {self.in_flight_limit}")
+        if self.idle_connections < 0:
+            raise ConfigError(f"idle_connections must be at least 0, not {self.idle_connections}")
+        for name, pattern in (
+            ("namespace", "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
+            ("write_prefix", "[a-z0-9][-a-z0-9]{0,62}"),
+        ):
+            if not re.fullmatch(pattern, getattr(self, name)):
+                raise ConfigError(f"{name} cannot be (part of) a name in Kubernetes: {getattr(self, name)!r}")
+        if self.write_rate and not self.token_file:
+            raise ConfigError("write_rate needs a token_file")
 
-    @property
-    def in_flight(self) -> int:
-        """The bound that holds."""
-        return self.in_flight_limit or max(16, math.ceil(self.rate * self.timeout_s * 2))
+    def in_flight(self, rate: float) -> int:
+        """The bound that holds for a probe with this rate."""
+        return self.in_flight_limit or max(16, math.ceil(rate * self.timeout_s * 2))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -136,6 +167,9 @@ def config_from(values: Mapping[str, object]) -> Config:
     if missing:
         raise ConfigError(f"missing: {', '.join(missing)}")
     return Config(**values)  # type: ignore[arg-type]  # checked above
+
+
+# -- HTTP
 
 
 class Failed(Exception):
@@ -216,6 +250,8 @@ def _end_of_chunks(data: bytes, at: int) -> int | None:
         at = line_end + 2 + size + 2
     return None
 
+
+# -- connections
 
 _OWN_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
@@ -379,6 +415,43 @@ class Connection(asyncio.Protocol):
             self._lost(kind)
 
 
+# -- what is asked, and what came of it
+
+
+class Question(NamedTuple):
+    """One request. key names what it makes; a request without one may be repeated, so that its failure is a failure."""
+
+    probe: str
+    data: bytes
+    key: str = ""
+
+
+def reading(config: Config, probe: str) -> Question:
+    connection = "close" if probe == "new" else "keep-alive"
+    return Question(probe, _request(config, f"GET {config.path}", f"Connection: {connection}"))
+
+
+def writing(config: Config, token: str, number: int) -> Question:
+    key = f"{config.write_prefix}{number}"
+    body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": key}}).encode()
+    headers = (f"Authorization: Bearer {token}", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    what = f"POST /api/v1/namespaces/{config.namespace}/configmaps"
+    return Question("write", _request(config, what, "Connection: close", *headers) + body, key)
+
+
+def _request(config: Config, what: str, *headers: str) -> bytes:
+    lines = (f"{what} HTTP/1.1", f"Host: {config.server_hostname}", "User-Agent: haplane-prober", "Accept: */*")
+    return "\r\n".join((*lines, *headers, "", "")).encode()
+
+
+def outcome_of_answer(question: Question, status: int) -> tuple[str, str]:
+    """Outcome and kind. A write that the server could not finish (5xx) or answered otherwise may be stored."""
+    if status == (201 if question.key else 200):
+        return OK, ""
+    refused = not question.key or 400 <= status < 500
+    return FAILED if refused else INDETERMINATE, f"http-{status}"
+
+
 def outcome_of_timeout(stage: str) -> tuple[str, str]:
     """Outcome and kind of a request that ran out of time when its connection had come this far."""
     if stage == "sent":
@@ -386,21 +459,23 @@ def outcome_of_timeout(stage: str) -> tuple[str, str]:
     return FAILED, "connect-timeout" if stage == "connect" else "tls-timeout"
 
 
+# -- the schedule
+
 Emit = Callable[[Mapping[str, object]], None]
 
 
 class Prober:
-    """Both probes on one schedule. emit gets each line as a mapping and must not block."""
+    """All probes on one schedule. emit gets each line as a mapping and must not block."""
 
-    def __init__(self, config: Config, tls: ssl.SSLContext, emit: Emit) -> None:
+    def __init__(self, config: Config, tls: ssl.SSLContext, emit: Emit, token: str = "") -> None:
         self._config = config
+        self._token = token
         self._tls = tls
         self._emit = emit
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         self._reason = "duration"
         self._stop_at = math.inf
-        self._asking: set[asyncio.Task[None]] = set()
         self._count = 0
         self._lag = 0.0
         self._stalls: list[tuple[float, float]] = []
@@ -422,9 +497,13 @@ class Prober:
             | {"wall_error": wall_error, "config": asdict(self._config)}
         )
         clock = asyncio.create_task(self._watch_clock())
-        await asyncio.gather(self._ask_anew(start), self._ask_persistently(start), self._wait_for_the_end())
-        while self._asking:
-            await asyncio.wait(self._asking)
+        await asyncio.gather(
+            self._ask_anew(start, self._config.rate, lambda _: reading(self._config, "new")),
+            self._ask_anew(start, self._config.write_rate, lambda number: writing(self._config, self._token, number)),
+            self._ask_persistently(start),
+            *(self._hold_idle(start + number / IDLE_PACE) for number in range(self._config.idle_connections)),
+            self._wait_for_the_end(),
+        )
         clock.cancel()
         self._report_clock(self._loop.time())
         end = {"t": _us(self._stop_at), "probe": "end", "reason": self._reason, "count": self._count}
@@ -435,7 +514,7 @@ class Prober:
         self._stopped.set()
 
     async def _sleep_until(self, when: float) -> None:
-        """Until then, or until told to stop."""
+        """Until then, or until the schedule ends."""
         if when > self._loop.time():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(when):
@@ -446,40 +525,48 @@ class Prober:
         for number in range(math.ceil(self._config.duration_s * rate - 1e-9)):
             yield start + number / rate
 
-    # -- the new probe
+    # -- the new and the write probe
 
-    async def _ask_anew(self, start: float) -> None:
-        for due in self._due(start, self._config.rate):
+    async def _ask_anew(self, start: float, rate: float, question: Callable[[int], Question]) -> None:
+        asking: set[asyncio.Task[None]] = set()
+        for number, due in enumerate(self._due(start, rate)):
             await self._sleep_until(due)
             if due >= self._stop_at:
-                return
+                break
             now = self._loop.time()
             self._late(now, now - due)
-            if len(self._asking) >= self._config.in_flight or now >= due + self._config.timeout_s:
-                self._record("new", due, FAILED, "prober-overloaded", None, now)
+            asked = question(number)
+            if len(asking) >= self._config.in_flight(rate) or now >= due + self._config.timeout_s:
+                self._record(asked, due, FAILED, "prober-overloaded", None, now)
                 continue
-            task = asyncio.create_task(self._ask_once(due))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            task = asyncio.create_task(self._ask_once(due, asked))
+            asking.add(task)
+            task.add_done_callback(asking.discard)
+        while asking:
+            await asyncio.wait(asking)
 
-    async def _ask_once(self, due: float) -> None:
+    async def _ask_once(self, due: float, question: Question) -> None:
+        begun = self._loop.time()
         connection = Connection(self._tls, self._config.server_hostname)
-        request = _request(self._config, "close")
         sent_at: float | None = None
         try:
             async with asyncio.timeout_at(due + self._config.timeout_s):
                 await connection.open(self._config.address, self._config.port)
                 sent_at = self._loop.time()
-                response, end = await connection.ask(request)
+                response, end = await connection.ask(question.data)
         except TimeoutError:
             connection.abort()
-            self._record("new", due, *outcome_of_timeout(connection.stage), sent_at, self._loop.time())
+            outcome, kind = outcome_of_timeout(connection.stage)
+            self._record(question, due, outcome, kind, sent_at, self._loop.time(), begun)
         except Failed as failed:
             connection.abort()
-            self._record("new", due, FAILED, failed.kind, sent_at, self._loop.time())
+            if connection.stage != "sent":  # it broke before the request could go out
+                sent_at = None
+            outcome = INDETERMINATE if question.key and sent_at is not None else FAILED
+            self._record(question, due, outcome, failed.kind, sent_at, self._loop.time(), begun)
         else:
             connection.leave()
-            self._record("new", due, *_outcome(response), sent_at, end)
+            self._record(question, due, *outcome_of_answer(question, response.status), sent_at, end, begun)
 
     # -- the persistent probe
 
@@ -487,47 +574,80 @@ class Prober:
         if not self._config.persistent_rate:
             return
         line = Line(self._config, self._tls, self._emit)
-        request = _request(self._config, "keep-alive")
+        question = reading(self._config, "persistent")
         line.dial("start")
         try:
             for due in self._due(start, self._config.persistent_rate):
                 await self._sleep_until(due)
                 if due >= self._stop_at:
                     return
-                await self._ask_over(line, due, request)
+                await self._ask_over(line, due, question)
         finally:
             line.close()
 
-    async def _ask_over(self, line: Line, due: float, request: bytes) -> None:
+    async def _ask_over(self, line: Line, due: float, question: Question) -> None:
         sent_at: float | None = None
         connection: Connection | None = None
         now = self._loop.time()
         if now >= due + self._config.timeout_s:
-            self._record("persistent", due, FAILED, "prober-overloaded", None, now)
+            self._record(question, due, FAILED, "prober-overloaded", None, now)
             return
         try:
             async with asyncio.timeout_at(due + self._config.timeout_s):
                 connection = await line.ready()
                 sent_at = self._loop.time()
-                response, end = await connection.ask(request)
+                response, end = await connection.ask(question.data)
         except TimeoutError:
             stage = line.stage if connection is None else connection.stage
-            self._record("persistent", due, *outcome_of_timeout(stage), sent_at, self._loop.time())
+            self._record(question, due, *outcome_of_timeout(stage), sent_at, self._loop.time())
             if connection is not None:
                 line.redial("timeout")
         except Failed as failed:
-            self._record("persistent", due, FAILED, failed.kind, sent_at, self._loop.time())
+            self._record(question, due, FAILED, failed.kind, sent_at, self._loop.time())
         else:
-            self._record("persistent", due, *_outcome(response), sent_at, end)
+            self._record(question, due, *outcome_of_answer(question, response.status), sent_at, end)
             if not response.keep:
                 line.redial("closed")
 
+    # -- the idle probe
+
+    async def _hold_idle(self, when: float) -> None:
+        question = reading(self._config, "idle")
+        while True:
+            await self._sleep_until(when)
+            if self._stopped.is_set():
+                return
+            when = self._loop.time() + IDLE_PAUSE_S
+            held = Held(self._config, self._tls)
+            ready = await held.make(question)
+            if ready is None:
+                continue
+            if ready >= self._stop_at:  # too late to wait
+                held.close()
+                return
+            at, kind = await held.wait(self._stopped) or await held.ask_at_the_end(question)
+            self._count += 1
+            self._emit({"t": _us(ready), "probe": "idle", "told_at": _us(at), "kind": kind})
+
     # -- what is written
 
-    def _record(self, probe: str, due: float, outcome: str, kind: str, sent_at: float | None, end: float) -> None:
+    def _record(
+        self,
+        question: Question,
+        due: float,
+        outcome: str,
+        kind: str,
+        sent_at: float | None,
+        end: float,
+        begun: float | None = None,
+    ) -> None:
         self._count += 1
-        sent = None if sent_at is None else _us(max(sent_at, due))
-        line = {"t": _us(due), "probe": probe, "outcome": outcome, "kind": kind, "sent_at": sent, "end": _us(end)}
+        line: dict[str, object] = {"t": _us(due), "probe": question.probe, "outcome": outcome, "kind": kind}
+        line |= {"sent_at": None if sent_at is None else _us(max(sent_at, due)), "end": _us(end)}
+        if begun is not None:
+            line["begun"] = _us(max(begun, due))
+        if question.key:
+            line["key"] = question.key
         self._emit(line)
 
     async def _watch_clock(self) -> None:
@@ -556,6 +676,9 @@ class Prober:
         stalls = [[_us(end), _us(lag)] for end, lag in self._stalls]
         self._emit({"t": _us(now), "probe": "clock", "lag": _us(self._lag), "stalls": stalls})
         self._lag, self._stalls = 0.0, []
+
+
+# -- connections that stay
 
 
 class Line:
@@ -626,13 +749,56 @@ class Line:
         return kind
 
 
-def _request(config: Config, connection: str) -> bytes:
-    lines = (f"GET {config.path} HTTP/1.1", f"Host: {config.server_hostname}", "User-Agent: haplane-prober")
-    return "\r\n".join((*lines, "Accept: */*", f"Connection: {connection}", "", "")).encode()
+class Held:
+    """One connection of the idle probe."""
+
+    def __init__(self, config: Config, tls: ssl.SSLContext) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._told: asyncio.Future[tuple[float, str]] = self._loop.create_future()
+        self._connection = Connection(tls, config.server_hostname, self._lost)
+
+    async def make(self, question: Question) -> float | None:
+        """When it had its answer and was ready to wait; None when it did not come so far."""
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                await self._connection.open(self._config.address, self._config.port)
+                response, ready = await self._connection.ask(question.data)
+        except (TimeoutError, Failed):
+            self.close()
+            return None
+        if response.status == 200 and response.keep:
+            return ready
+        self.close()
+        return None
+
+    async def wait(self, stopped: asyncio.Event) -> tuple[float, str] | None:
+        """When and how the other end ended it; None when it is still open when all has to stop."""
+        stopping = asyncio.create_task(stopped.wait())
+        either: tuple[asyncio.Future[Any], ...] = (self._told, stopping)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return self._told.result() if self._told.done() else None
+
+    async def ask_at_the_end(self, question: Question) -> tuple[float, str]:
+        """When it was known whether it is alive or dark, and which."""
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                _, at = await self._connection.ask(question.data)
+            return at, ALIVE
+        except (TimeoutError, Failed):
+            return self._loop.time(), DARK
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._connection.abort()
+
+    def _lost(self, kind: str) -> None:
+        self._told.set_result((self._loop.time(), kind))
 
 
-def _outcome(response: Response) -> tuple[str, str]:
-    return (OK, "") if response.status == 200 else (FAILED, f"http-{response.status}")
+# -- clocks, files, streams
 
 
 def _us(seconds: float) -> float:
@@ -658,6 +824,20 @@ def tls_context(ca_file: str) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"cannot read the CA file {ca_file}: {error}") from None
     return context
+
+
+def read_token(token_file: str) -> str:
+    """The bearer token in this file. Raises ConfigError, which never shows it."""
+    try:
+        with Path(token_file).open("rb") as file:
+            mode, text = os.fstat(file.fileno()).st_mode, file.read().strip()
+    except OSError as error:
+        raise ConfigError(f"cannot read the token file {token_file}: {error.strerror}") from None
+    if mode & 0o077:
+        raise ConfigError(f"the token file {token_file} can be read by others: its mode must be 0600")
+    if not re.fullmatch(rb"[A-Za-z0-9._~+/=-]+", text):  # RFC 6750 2.1; a line end would be another header
+        raise ConfigError(f"the token file {token_file} holds no bearer token")
+    return text.decode()
 
 
 class Output:
@@ -749,11 +929,14 @@ def watch_stdin(prober: Prober, output: Output) -> None:
     loop.add_reader(0, readable)
 
 
-async def run(config: Config, tls: ssl.SSLContext) -> int:
+# -- the program
+
+
+async def run(config: Config, tls: ssl.SSLContext, token: str) -> int:
     """Probe with stdin and stdout; returns the exit code (1: not all could be written)."""
     loop = asyncio.get_running_loop()
     output = Output(1, lambda reason: prober.stop(reason))
-    prober = Prober(config, tls, output.line)
+    prober = Prober(config, tls, output.line, token)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, prober.stop, number.name.lower())
     watch_stdin(prober, output)
@@ -769,16 +952,18 @@ def main(arguments: list[str]) -> int:
             raise ConfigError("usage: prober.py CONFIG_JSON")
         config = read_config(arguments[0])
         tls = tls_context(config.ca_file)
+        token = read_token(config.token_file) if config.write_rate else ""
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 1024 + 2 * config.in_flight
+    most = config.in_flight(config.rate) + config.in_flight(config.write_rate) + config.idle_connections
+    wanted = 1024 + 2 * most
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return asyncio.run(run(config, tls))
+            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return asyncio.run(run(config, tls, token))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ from haplane.components.base import RUN
 from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.probes.history import RoundTrip
-from haplane.probes.prober import Config
+from haplane.probes.prober import NAMESPACE, Config
 from haplane.transport.ssh import Remote
 
 FOLDER = f"{RUN}/probe"
+# Where the write probe finds its token, see `writing`.
+TOKEN_FILE = f"{FOLDER}/token"
 READINGS = 5
 
 
@@ -36,9 +38,23 @@ class Prober:
         self._started = asyncio.Event()
         self.last_line = ""
         self.trips: list[RoundTrip] = []
+        # What another run wrote is not taken for this one's.
+        self.write_prefix = f"w-{secrets.token_hex(3)}-"
 
-    async def start(self, cluster: Cluster, authority: str, *, rate: float, duration_s: float) -> None:
-        """Put the prober there and start it. Raises HaplaneError when it does not start."""
+    async def start(
+        self,
+        cluster: Cluster,
+        authority: str,
+        *,
+        rate: float,
+        duration_s: float,
+        write_rate: float = 0.0,
+        idle_connections: int = 0,
+    ) -> None:
+        """Put the prober there and start it. Raises HaplaneError when it does not start.
+
+        Writes need what `writing.prepare` makes.
+        """
         source = importlib.resources.files("haplane.probes").joinpath("prober.py").read_bytes()
         has_python = await self._remote.run(
             "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'", check=False, shown_as="look for Python"
@@ -59,6 +75,11 @@ class Prober:
             ca_file=f"{FOLDER}/ca.crt",
             rate=rate,
             duration_s=duration_s,
+            write_rate=write_rate,
+            write_prefix=self.write_prefix,
+            namespace=NAMESPACE,
+            token_file=TOKEN_FILE if write_rate else "",
+            idle_connections=idle_connections,
         )
         command = f"exec python3 {FOLDER}/prober.py {shlex.quote(config.to_json())}"
         self._process = await self._remote.start(command)

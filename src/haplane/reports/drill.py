@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from haplane.design.budget import Budget
 from haplane.drills.checkers import LATE_AFTER_S, Outage, Outcome, Verdict, measure, overall
 from haplane.model.cluster import Value
-from haplane.probes.history import History, Request
+from haplane.probes.history import REQUEST_PROBES, History, Request
 from haplane.reports.budget import budget_as_json
 
 if TYPE_CHECKING:
@@ -223,14 +223,14 @@ def _budget_table(budget: Budget, measured: Spread) -> Table:
 
 
 def _timeline_text(run: Run) -> Text:
-    """The row of the new probe, that of the persistent one, and the marks below."""
+    """A row for each probe that ran, and the marks below."""
     from rich.text import Text
 
     outage = run.outage
     zero = outage.gap_started if outage.fault_at is None else outage.fault_at
     cells = timeline_cells(outage)
     text = Text()
-    for probe in ("new", "persistent"):
+    for probe in REQUEST_PROBES:
         row = timeline(run.history, probe, zero - BEFORE_S, cells)
         if row.strip():
             text.append(f"{probe:>10} ")

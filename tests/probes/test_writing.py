@@ -1,0 +1,60 @@
+"""What prepares the cluster for writes: least rights, scripts that a shell understands, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from haplane.probes import prober, writing
+from haplane.probes.history import Relation, Stored
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        writing.prepare_script(),
+        writing.token_script(),
+        writing.hand_over_script(),
+        writing.list_script(),
+        writing.remove_script(),
+    ],
+)
+def test_the_scripts_are_read_by_a_plain_shell(script: str) -> None:
+    assert subprocess.run(["sh", "-n", "-c", script], timeout=60).returncode == 0
+    assert "/etc/kubernetes/admin.conf" in script or writing.TOKEN_FILE in script
+
+
+def test_the_account_may_write_configmaps_in_its_namespace_and_nothing_else() -> None:
+    items = json.loads(writing.manifest())["items"]
+    assert [item["kind"] for item in items] == ["Namespace", "ServiceAccount", "Role", "RoleBinding"]
+    assert items[0]["metadata"] == {"name": prober.NAMESPACE}
+    assert {item["metadata"]["namespace"] for item in items[1:]} == {prober.NAMESPACE}
+    assert items[2]["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "list", "deletecollection"]}
+    ]
+    assert items[3]["roleRef"]["name"] == items[2]["metadata"]["name"]
+    assert items[3]["subjects"] == [{"kind": "ServiceAccount"} | items[1]["metadata"]]
+
+
+def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:
+    script = writing.hand_over_script().replace(writing.FOLDER, str(tmp_path / "probe"))
+    for text in (b"first", b"second"):
+        subprocess.run(["sh", "-c", script], input=text, check=True, timeout=60)
+    token = tmp_path / "probe" / "token"
+    assert token.read_bytes() == b"second"
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in token.parent.iterdir()] == ["token"]
+    assert prober.read_token(str(token)) == "second"
+
+
+def test_only_this_runs_names_are_taken_from_the_list() -> None:
+    listed = "configmap/kube-root-ca.crt\nconfigmap/w-4f-1\nconfigmap/w-4f-0\nconfigmap/w-5a-2\n"
+    assert writing.stored_keys(listed, "w-4f-") == ("w-4f-0", "w-4f-1")
+    assert writing.stored_keys("", "w-4f-") == ()
+
+
+def test_what_was_read_back_is_put_on_the_probers_clock_where_it_certainly_had_not_begun() -> None:
+    assert Relation(offset=100.0, error=0.004).stored(5.0, ["w-1"]) == Stored(104.996, ("w-1",))
