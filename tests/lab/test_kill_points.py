@@ -137,6 +137,18 @@ def test_a_death_between_rename_and_reload_is_seen_and_mended(lab: LabUnderTest)
     wait_until_whole(lab)
 
 
+@pytest.mark.timeout(700)
+def test_an_apply_killed_while_static_pods_are_replaced_is_completed_by_the_next(lab: LabUnderTest) -> None:
+    """The job on the machine goes on alone; that no client is sent there meanwhile is ended by the next apply."""
+    lab.file.write_text(lab.file.read_text() + "etcd: {heartbeat: 60ms, election: 600ms}\n")
+    kill_when(lab, r"replace the static pods", after_s=5)
+    lab.haplane("apply", timeout_s=500)
+    wait_until_whole(lab)
+    for name in ("cp1", "cp2", "cp3"):
+        assert "--election-timeout=600" in lab.inside(name, "tr '\\0' '\\n' < /proc/$(pidof etcd)/cmdline")
+    assert "nothing to do" in lab.haplane("apply").stdout
+
+
 @pytest.mark.timeout(600)
 def test_a_machine_that_lost_power_inside_its_join_joins_again(lab: LabUnderTest) -> None:
     """Unlike haplane's death this ends kubeadm too: what it left is undone, also in etcd, and the join starts anew."""

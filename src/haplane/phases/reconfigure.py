@@ -142,6 +142,9 @@ class ReconfigureNodes(Phase):
             if differing.split():
                 async with _drained(context, do):
                     await do.job("reconfigure", REPLACE, shown_as=f"replace {', '.join(differing.split())}")
+            else:
+                # An apply that died here may have left it drained, and its job has done the rest.
+                await _end_drain(context, do.machine)
 
         await do.do(
             "replace the static pods that this changes, one after the other, with no new client sent there", reconfigure
@@ -154,16 +157,11 @@ class ReconfigureNodes(Phase):
 @asynccontextmanager
 async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
     """No balancer sends new connections to the machine's apiserver meanwhile."""
-    balancers = [context.remotes[name] for name in context.remotes]
-
-    async def everywhere(script: str, shown_as: str) -> None:
-        await asyncio.gather(*(remote.run(script, shown_as=shown_as, check=False) for remote in balancers))
-
-    timer = f"haplane-undrain-{do.machine}"
-    back = haproxy.set_server_command(do.machine, "ready")
+    timer, back = _drain_timer(do.machine), haproxy.set_server_command(do.machine, "ready")
     # The timer first: nobody stays drained because haplane died.
     later = f"systemd-run --quiet --on-active={DRAINED_AT_MOST_S} --unit={timer} /bin/sh -c {shlex.quote(back)}"
-    await everywhere(
+    await _on_balancers(
+        context,
         f"systemctl stop {timer}.timer 2>/dev/null\n{later} && {haproxy.set_server_command(do.machine, 'drain')}",
         f"drain {do.machine}",
     )
@@ -172,6 +170,17 @@ async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
         yield
         await api_answers(context, do.machine, context.cluster.machines[do.machine].address, haproxy.APISERVER_PORT)
     finally:
-        await asyncio.shield(
-            everywhere(f"{back}; systemctl stop {timer}.timer 2>/dev/null; true", f"send clients to {do.machine} again")
-        )
+        await asyncio.shield(_end_drain(context, do.machine))
+
+
+async def _end_drain(context: Context, machine: str) -> None:
+    back = f"{haproxy.set_server_command(machine, 'ready')}\nsystemctl stop {_drain_timer(machine)}.timer 2>/dev/null"
+    await _on_balancers(context, back, f"send clients to {machine} again")
+
+
+async def _on_balancers(context: Context, script: str, shown_as: str) -> None:
+    await asyncio.gather(*(remote.run(script, shown_as=shown_as, check=False) for remote in context.remotes.values()))
+
+
+def _drain_timer(machine: str) -> str:
+    return f"haplane-undrain-{machine}"
