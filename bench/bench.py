@@ -1,6 +1,6 @@
 """Measures what a user waits for, on this machine: `make bench`. Prints Markdown; nothing here passes or fails.
 
-First what needs no machine (pure, scale); then a lab is made, measured (against_ansible, rolling too) and removed.
+First what needs no machine (pure, scale); then a lab is made, measured (against_ansible, rolling, waiting too) and removed.
 Needs the bundle and the machine image (both are made if missing, and not counted).
 """
 
@@ -19,6 +19,7 @@ import against_ansible
 import pure
 import rolling
 import scale
+import waiting
 from measuring import HAPLANE, haplane, row, table
 
 REPEAT = 5
@@ -68,6 +69,8 @@ def main() -> None:
             lab(file)
             against_ansible.main(file)
             rolling.main(file)
+            waiting.main(file)
+            until_whole(file)
             drill(file)
         finally:
             subprocess.run([HAPLANE, "lab", "down", "--file", str(file)], capture_output=True, check=False)
@@ -99,6 +102,14 @@ def lab(file: Path) -> None:
         peaks_mb += [run.peak_mb for run in runs]
     row("haplane --help", [haplane("--help").wall_s for _ in range(REPEAT)], "s")
     row("peak memory of haplane", [max(peaks_mb)], "MB", 0)
+
+
+def until_whole(file: Path) -> None:
+    """A drill begins only then. For a minute at most."""
+    for _ in range(60):
+        if subprocess.run([HAPLANE, "status", "--file", str(file)], capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(1)
 
 
 def drill(file: Path) -> None:

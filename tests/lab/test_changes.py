@@ -203,6 +203,45 @@ def test_clients_that_only_wait_are_told_when_the_holder_of_the_vip_dies(cluster
     wait_until_whole(cluster)
 
 
+# One line per look: when, and the local ports of the kubelet's connections to the endpoint.
+LOOK_AT_KUBELET = """
+for i in $(seq 200); do
+  echo "$(date +%s.%N) $(ss -Htnp state established dst {vip} | awk '/kubelet/ {{printf "%s ", $3}}')"
+  sleep 0.05
+done
+"""
+
+
+def test_a_kubelet_behind_the_vip_goes_on_when_its_holder_dies(cluster: LabUnderTest) -> None:
+    """As a worker's does: kubeadm lets a control-plane node's kubelet ask the apiserver beside it, so one is turned."""
+    wait_until_whole(cluster)
+    status = cluster.status()
+    vip, holder = status["vip"]["address"], status["vip"]["holders"][0]
+    # Neither the holder nor the one that will hold the VIP next: its own address would be the other end.
+    name = [one for one in NODES if one != holder][-1]
+    kubeconfig = "/etc/kubernetes/kubelet.conf"
+    cluster.inside(name, f"cp {kubeconfig} /root/ && sed -i 's#server: .*#server: https://{vip}:8443#' {kubeconfig}")
+    try:
+        cluster.inside(name, "systemctl restart kubelet")
+        machine = f"haplane-{cluster.name}-{name}"
+        look = ["podman", "exec", machine, "sh", "-c", LOOK_AT_KUBELET.format(vip=vip)]
+        time.sleep(8)
+        with subprocess.Popen(look, stdout=subprocess.PIPE, text=True) as process:
+            time.sleep(1)
+            began = time.time()
+            cluster.haplane("lab", "power", "off", holder)
+            seen = [line.split() for line in process.communicate(timeout=60)[0].splitlines()]
+        before = {port for when, *ports in seen if float(when) < began for port in ports}
+        assert before, "it was connected through the VIP"
+        again = [float(when) for when, *ports in seen if ports and not before & set(ports)]
+        assert again, "the kubelet never came back"
+        assert again[0] - began < TOLD_WITHIN_S, f"back {again[0] - began:.2f} s after the cut was asked for"
+    finally:
+        cluster.haplane("lab", "power", "on", holder)
+        cluster.inside(name, f"cp /root/kubelet.conf {kubeconfig} && systemctl restart kubelet")
+    wait_until_whole(cluster)
+
+
 def test_golden_files_pass_the_components_own_checkers(cluster: LabUnderTest) -> None:
     """On a machine that has the programs, and under their final paths what the files refer to."""
     machine = f"haplane-{cluster.name}-cp1"
