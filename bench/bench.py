@@ -1,7 +1,7 @@
 """Measures what a user waits for, on this machine: `make bench`. Prints Markdown; nothing here passes or fails.
 
-First what needs no machine (pure, scale); then a lab is made, measured (against_ansible, rolling, waiting too) and removed.
-Needs the bundle and the machine image (both are made if missing, and not counted).
+First what needs no machine (pure, scale); then a lab is made, measured (with against_ansible, rolling and waiting) and
+removed. Needs the bundle and the machine image (both are made if missing, and not counted).
 """
 
 from __future__ import annotations
