@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from haplane.cli import cluster as cluster_commands
 from haplane.cli import drill as drill_commands
 from haplane.cli.session import Terminal, cache_folder, load_cluster, load_facts, run
-from haplane.drills import power_off
+from haplane.drills.catalogue import find as find_drill
 from haplane.drills.checkers import Outcome
 from haplane.lab import files, machines
 from haplane.lab.host import check_host
@@ -60,8 +60,9 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
     run(build)
     print()
     status_report.show(run(lambda _: observe.read(cluster)))
-    print(f"\nNow the drill: {power_off.SENTENCE}.\n")
-    report = run(lambda terminal: drill_commands.repeat_drill(cluster, file, terminal, repeat=repeat, yes=""))
+    drill = find_drill("power-off-vip-holder")
+    print(f"\nNow the drill: {drill.sentence}.\n")
+    report = run(lambda terminal: drill_commands.repeat_drill(drill, file, terminal, repeat=repeat, yes=""))
     drill_commands.show(report, json=False)
     print(
         f"\nThe lab is still there. Look around:\n"
@@ -75,10 +76,11 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
         return ExitCode.DONE
     print(
         "\nAll machines of this lab share the processors of this host: one that boots slows the others down.\n"
-        f"More runs tell more: haplane drill run {power_off.NAME} --repeat 5 -f {file}"
+        f"More runs tell more: haplane drill run {drill.name} --repeat 5 -f {file}"
     )
     # What the demo shows is the failover; how calm the return is depends on this host.
-    lost = [verdict.outcome for run in report.runs for verdict in run.verdicts if verdict.name in power_off.FAILOVER]
+    shown = ("while-broken", "budget")
+    lost = [verdict.outcome for run in report.runs for verdict in run.verdicts if verdict.name in shown]
     return ExitCode.FINDING if Outcome.VIOLATED in lost else ExitCode.DONE
 
 

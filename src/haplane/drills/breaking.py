@@ -1,0 +1,147 @@
+"""Doing it, and undoing it: each fault with a healer that is armed before, and works whatever becomes of haplane."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from typing import Protocol
+
+from haplane.design.design import Design
+from haplane.drills.catalogue import Drill
+from haplane.drills.faults import Fault
+from haplane.model.cluster import Machine, Power
+from haplane.model.errors import HaplaneError
+from haplane.phases.lock import guard
+from haplane.probes.history import HEAL, POWER_ON
+from haplane.transport import power
+from haplane.transport.ssh import Remote, Unreachable
+
+HEALER = "haplane-heal"
+# Beyond how long the fault lasts: whoever heals has had the chance by then.
+GRACE_S = 30.0
+ARMED_BY_ANOTHER = 75
+
+
+class Breaking(Protocol):
+    """fault, healing: the words of the history. Each method raises HaplaneError."""
+
+    fault: str
+    healing: str
+
+    async def arm(self) -> None:
+        """The healer first; nothing is broken yet."""
+
+    async def inject(self) -> None: ...
+
+    async def heal(self) -> None:
+        """Also after an inject that failed, and twice; the healer is disarmed once it is certain."""
+
+
+class CutPower:
+    """A machine loses its power; a process of this host's own restores it anyway."""
+
+    fault, healing = "power-off", POWER_ON
+
+    def __init__(self, switch: Power, machine: Machine, *, lasts_s: float) -> None:
+        self._switch, self._machine = switch, machine
+        self._after_s = power.TIMEOUT_S + lasts_s + GRACE_S
+        self._healer: power.Healer | None = None
+
+    async def arm(self) -> None:
+        self._healer = power.Healer(self._switch, self._machine, after_s=self._after_s)
+
+    async def inject(self) -> None:
+        await power.off(self._switch, self._machine)
+
+    async def heal(self) -> None:
+        await power.on(self._switch, self._machine)
+        if self._healer:
+            self._healer.disarm()
+
+
+class OnMachine:
+    """A script on the machine; a transient timer there runs the one that heals."""
+
+    healing = HEAL
+
+    def __init__(self, drill: Drill, fault: Fault, remote: Remote, token: str, *, lasts_s: float) -> None:
+        self.fault = drill.name
+        self._fault, self._remote, self._token = fault, remote, token
+        self._after_s = lasts_s + GRACE_S
+
+    async def arm(self) -> None:
+        name = self._remote.name
+        done = await self._remote.run(
+            guard(self._token) + arm_script(self._fault, self._after_s), check=False, shown_as="arm the healer"
+        )
+        if done.code == ARMED_BY_ANOTHER:
+            raise HaplaneError(
+                f"a healer of an earlier drill is still armed on {name}, so nothing was broken",
+                where=f"{name}: {HEALER}.timer",
+                hint=f"it heals by itself; or heal now: systemctl start {HEALER}.service on {name}",
+            )
+        if done.code:
+            raise HaplaneError(
+                f"the healer could not be armed on {name}, so nothing was broken",
+                where=f"{name}: systemd-run",
+                why=done.stderr.strip(),
+                hint="a drill breaks nothing that would not be mended without it",
+            )
+
+    async def inject(self) -> None:
+        await self._remote.run(guard(self._token) + self._fault.inject, shown_as=f"inject {self.fault}")
+
+    async def heal(self) -> None:
+        try:
+            await self._remote.run(heal_script(self._fault), shown_as=f"heal {self.fault}", timeout_s=60)
+        except Unreachable:
+            # The timer does it: nothing is said to be healed before its time.
+            await asyncio.sleep(self._after_s)
+
+
+def arm_script(fault: Fault, after_s: float) -> str:
+    """Puts the healer's script there, starts its timer, and prepares the fault; undone when that fails."""
+    run = f"systemd-run --quiet --collect --unit={HEALER} --on-active={after_s:.0f} --timer-property=AccuracySec=1s"
+    return f"""
+systemctl is-active --quiet {HEALER}.timer {HEALER}.service && exit {ARMED_BY_ANOTHER}
+set -e
+{run} /bin/sh -c {shlex.quote(fault.heal)}
+systemctl is-active --quiet {HEALER}.timer
+(set -e
+{fault.prepare or ":"}
+) || {{ {heal_script(fault).strip()}
+exit 1; }}
+"""
+
+
+def heal_script(fault: Fault) -> str:
+    """What the timer would run, and then the timer is not needed."""
+    return f"(\n{fault.heal}\n)\nsystemctl stop {HEALER}.timer 2>/dev/null\ntrue\n"
+
+
+async def refuse_the_hosts_own(remote: Remote, here: str) -> None:
+    """No fault where the machine's namespaces are those of the host that haplane runs on. here: `namespaces()`."""
+    there = (await remote.run(NAMESPACES, shown_as="read namespaces")).stdout.strip()
+    boot, *spaces = there.split() or [""]
+    own_boot, *own = here.split() or [""]
+    shared = sorted(set(spaces) & set(own)) if boot == own_boot else []
+    if shared:
+        raise HaplaneError(
+            f"{remote.name} is the machine that haplane runs on, or shares its namespaces; nothing was broken",
+            where=remote.name,
+            why=", ".join(shared),
+            hint="run drills from another machine",
+        )
+
+
+NAMESPACES = "cat /proc/sys/kernel/random/boot_id; for n in net mnt pid; do readlink /proc/1/ns/$n; done"
+
+
+def making(
+    drill: Drill, design: Design, machine: Machine, remote: Remote, token: str, switch: Power | None
+) -> Breaking:
+    """Raises UsageError where the file does not say how power is cut."""
+    if drill.make is None:
+        return CutPower(power.required(switch, design.cluster.file), machine, lasts_s=drill.lasts_s)
+    fault = drill.make(design, machine)
+    return OnMachine(drill, fault, remote, token, lasts_s=drill.lasts_s)

@@ -1,0 +1,273 @@
+"""A drill, run: look, arm, probe, break, wait, heal, wait until whole; the history is saved before it is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from haplane.design.cuts import survives
+from haplane.design.design import Design
+from haplane.drills import breaking, judging
+from haplane.drills.breaking import Breaking
+from haplane.drills.catalogue import RATE, Drill
+from haplane.drills.history_file import HistoryFile
+from haplane.drills.judging import Judged
+from haplane.drills.targets import target
+from haplane.model.cluster import Cluster, Machine, Role
+from haplane.model.errors import HaplaneError, UsageError
+from haplane.model.progress import Progress
+from haplane.observe import status as observe
+from haplane.observe.facts import AUTHORITY
+from haplane.phases.lock import locked
+from haplane.probes import writing
+from haplane.probes.history import POWER_ON, WHOLE, History, Mark, Relation, relate, to_line
+from haplane.probes.observing import Observers
+from haplane.probes.running import Prober
+from haplane.transport import local
+from haplane.transport.ssh import Fleet, Remote
+
+WRITE_RATE = 10.0
+IDLE_CONNECTIONS = 50
+# Idle connections are made 50 a second; then a while in which nothing is broken.
+BEFORE_S = 4.5
+AFTER_S = 3.0
+# The prober's clock is read so often: clocks drift apart.
+READ_CLOCK_EVERY_S = 3.0
+LAB_MARK = "/etc/haplane-lab"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. history_file holds all that verdicts were made of."""
+
+    history: History
+    history_file: Path
+    judged: Judged
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched."""
+
+    design: Design
+    folder: Path
+    confirm: Callable[[str], Awaitable[None]]
+    progress: Progress
+    allow_outage: bool = False
+
+
+async def run(drill: Drill, asked: Asked) -> Result:
+    """Break it, measure it, heal it.
+
+    Refuses (HaplaneError) on a cluster that is not whole, and what the design does not survive. However it ends, the
+    fault is healed.
+    """
+    cluster, progress = asked.design.cluster, asked.progress
+    client = _client(cluster)
+    async with Fleet(cluster.machines) as fleet:
+        found = await fleet.connect_all([*cluster.control_plane, client])
+        remotes: dict[str, Remote] = {}
+        for name, one in found.items():
+            if not isinstance(one, Remote):
+                raise one
+            remotes[name] = one
+        nodes = {machine.name: remotes[machine.name] for machine in cluster.control_plane}
+        async with locked(nodes, command=f"haplane drill run {drill.name}") as token:
+            progress.now("drill", "looking whether the cluster is whole")
+            status = await observe.read_from(cluster, nodes)
+            _refuse_unless_whole(status)
+            machine = cluster.machines[target(status, drill.who)]
+            _refuse_outage(asked, drill, machine)
+            await _confirm(nodes[machine.name], drill, asked.confirm)
+            _, here, _ = await local.run(["/bin/sh", "-c", breaking.NAMESPACES], check=False)
+            await breaking.refuse_the_hosts_own(nodes[machine.name], here)
+            fault = breaking.making(drill, asked.design, machine, nodes[machine.name], token, cluster.power)
+            scene = _Scene(asked, drill, machine, fault, fleet, nodes, remotes[client.name])
+            history, path = await scene.play()
+    progress.done("drill", f"history saved: {path}")
+    return Result(history, path, judging.judge(history, asked.design))
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the drill did, on this host's monotonic clock; at may be wrong by error seconds."""
+
+    at: float
+    error: float
+    what: str
+    machine: str = ""
+
+    def mark(self, relation: Relation) -> Mark:
+        return Mark(round(self.at + relation.offset, 6), self.what, self.machine, round(self.error + relation.error, 6))
+
+
+class _Scene:
+    """One run, from the first probe to the last."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        drill: Drill,
+        machine: Machine,
+        fault: Breaking,
+        fleet: Fleet,
+        nodes: Mapping[str, Remote],
+        client: Remote,
+    ) -> None:
+        self._asked, self._drill, self._machine, self._fault = asked, drill, machine, fault
+        self._cluster, self._progress = asked.design.cluster, asked.progress
+        self._fleet, self._nodes, self._client = fleet, nodes, client
+        self._file = HistoryFile.new(asked.folder, drill.name)
+        self._prober = Prober(client, self._file.write)
+        self._observers = Observers(self._cluster)
+        self._events: list[Event] = []
+
+    async def play(self) -> tuple[History, Path]:
+        others = [remote for name, remote in self._nodes.items() if name != self._machine.name]
+        self._progress.step("drill", "preparing probes and observers")
+        authority = (await others[0].run(f"cat {AUTHORITY}")).stdout
+        await writing.prepare(others, self._client)
+        reading: asyncio.Task[None] | None = None
+        try:
+            limit_s = BEFORE_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
+            await self._prober.start(
+                self._cluster,
+                authority,
+                rate=RATE,
+                duration_s=limit_s,
+                write_rate=WRITE_RATE,
+                idle_connections=IDLE_CONNECTIONS,
+            )
+            await self._prober.read_clock()
+            await self._observers.start(self._nodes.values())
+            reading = asyncio.create_task(self._keep_reading())
+            await self._break_and_heal()
+        finally:
+            # However it ended: a history without its marks cannot be judged.
+            await asyncio.shield(self._conclude(reading, others))
+        return self._file.close(), self._file.path
+
+    async def _break_and_heal(self) -> None:
+        name, lasts_s = self._machine.name, self._drill.lasts_s
+        say = self._progress.step
+        say("drill", f"{RATE:.0f} new connections per second, {BEFORE_S:.0f} s undisturbed")
+        await asyncio.sleep(BEFORE_S)
+        await self._fault.arm()
+        try:
+            say("drill", f"{name}: {self._drill.sentence}")
+            began = time.monotonic()
+            await self._fault.inject()
+            # The harm was done somewhere within the command: its middle, wrong by at most half of it.
+            ended = time.monotonic()
+            self._events.append(Event((began + ended) / 2, (ended - began) / 2, self._fault.fault, name))
+            say("drill", f"{name} is {'dark' if self._drill.cuts_power else 'left so'} for {lasts_s:.0f} s")
+            await asyncio.sleep(lasts_s)
+        finally:
+            # Also when interrupted: no fault is left behind. The healer stays armed until it is known to be gone.
+            await asyncio.shield(self._fault.heal())
+            self._events.append(Event(time.monotonic(), 0.0, self._fault.healing, name))
+        say("drill", f"{name} is healed; waiting until everything is whole")
+        if self._fault.healing == POWER_ON:
+            await self._watch_again()
+        try:
+            await observe.until_whole(
+                self._cluster,
+                within_s=judging.WHOLE_WITHIN_S,
+                on_problem=lambda problem: self._progress.now("drill", f"waiting: {problem}"),
+            )
+            self._events.append(Event(time.monotonic(), 0.0, WHOLE))
+        except HaplaneError as error:
+            # Not the end of the drill but its result: it is judged like any other.
+            self._progress.done("drill", f"{error.what}: {error.why}")
+        await asyncio.sleep(AFTER_S)
+
+    async def _watch_again(self) -> None:
+        """The machine that was without power has nobody who observes it."""
+        for _ in range(20):
+            with suppress(HaplaneError):
+                await self._observers.restart(await self._fleet.connect(self._machine))
+                return
+            await asyncio.sleep(0.5)
+
+    async def _keep_reading(self) -> None:
+        while True:
+            await asyncio.sleep(READ_CLOCK_EVERY_S)
+            with suppress(HaplaneError):
+                await self._prober.read_clock()
+
+    async def _conclude(self, reading: asyncio.Task[None] | None, others: Sequence[Remote]) -> None:
+        if reading:
+            reading.cancel()
+        with suppress(HaplaneError):
+            await self._prober.read_clock()
+        await self._observers.stop()
+        for problem in self._observers.problems:
+            self._progress.done("drill", problem)
+        await self._prober.stop()
+        trips = self._prober.trips
+        if trips:
+            await self._read_back(others)
+            start = relate(trips, near=trips[0].sent)
+            self._file.write(
+                to_line(judging.named(round(trips[0].sent + start.offset, 6), self._drill, self._machine.name))
+            )
+        for observation in self._observers.observations(trips):
+            self._file.write(to_line(observation))
+        for event in self._events:
+            self._file.write(to_line(event.mark(relate(trips, near=event.at))))
+        with suppress(HaplaneError):
+            await writing.remove(others, self._client)
+
+    async def _read_back(self, others: Sequence[Remote]) -> None:
+        began = time.monotonic()
+        try:
+            keys = await writing.stored(others, self._prober.write_prefix)
+        except HaplaneError as error:
+            self._progress.done("drill", f"{error.what}: {error.why}")
+            return
+        self._file.write(to_line(relate(self._prober.trips, near=began).stored(began, keys)))
+
+
+def _client(cluster: Cluster) -> Machine:
+    clients = [machine for machine in cluster.with_role(Role.CLIENT) if Role.CONTROL_PLANE not in machine.roles]
+    if not clients:
+        raise UsageError(
+            "there is no machine to probe from",
+            where=cluster.file,
+            why="the prober must not run on a machine that the fault touches or that may hold the VIP",
+            hint="add one with roles: [client] (it needs Python 3.11 and nothing else)",
+        )
+    return clients[0]
+
+
+def _refuse_unless_whole(status: observe.ClusterStatus) -> None:
+    if not status.is_whole:
+        raise HaplaneError(
+            "a drill needs a cluster that is whole; nothing was broken",
+            why="\n".join(status.problems),
+            hint="haplane status, then haplane apply",
+        )
+
+
+def _refuse_outage(asked: Asked, drill: Drill, machine: Machine) -> None:
+    left = survives(asked.design, [machine.name])
+    if not asked.allow_outage and not (left.reads and left.writes):
+        raise HaplaneError(
+            f"this design does not survive {drill.name} on {machine.name}; nothing was broken",
+            where=asked.design.cluster.file,
+            why="\n".join(left.because),
+            hint="--allow-outage breaks it all the same",
+        )
+
+
+async def _confirm(remote: Remote, drill: Drill, confirm: Callable[[str], Awaitable[None]]) -> None:
+    marked = await remote.run(f"test -e {LAB_MARK}", check=False)
+    if marked.code:
+        what = (
+            "its power will really be cut" if drill.cuts_power else f"this will really be done there: {drill.sentence}"
+        )
+        await confirm(f"{remote.name} is no lab machine: {what}")

@@ -1,0 +1,54 @@
+"""Which machine a fault is for, by the part that it plays now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+from haplane.model.errors import HaplaneError
+from haplane.observe.status import ClusterStatus
+
+
+class Who(StrEnum):
+    """The part that a machine plays; several machines may play some of them, then the first in the file's order."""
+
+    VIP_HOLDER = "the machine that holds the VIP"
+    BACKUP = "a machine that could hold the VIP and does not"
+    ETCD_LEADER = "the machine of etcd's leader"
+    ETCD_FOLLOWER = "a machine of etcd that does not lead"
+    CONTROLLER_MANAGER = "the machine whose kube-controller-manager acts"
+    SCHEDULER = "the machine whose kube-scheduler acts"
+
+
+def target(status: ClusterStatus, who: Who) -> str:
+    """The machine's name. Raises HaplaneError when nobody plays this part.
+
+    Where there is a choice, a machine that does not hold the VIP, so that one fault is one fault.
+    """
+    found = list(_playing(status, who))
+    if not found:
+        raise HaplaneError(
+            f"no machine is {who}", why="\n".join(status.problems), hint="haplane status shows who is what"
+        )
+    return min(found, key=lambda name: name in status.holders and who is not Who.VIP_HOLDER)
+
+
+def _playing(status: ClusterStatus, who: Who) -> Iterator[str]:
+    every = [machine.name for machine in status.machines]
+    if who is Who.VIP_HOLDER:
+        yield from status.holders
+    elif who is Who.BACKUP:
+        yield from _others(every, status.holders)
+    elif who is Who.ETCD_LEADER:
+        yield from filter(None, [status.etcd_leader])
+    elif who is Who.ETCD_FOLLOWER:
+        yield from _others([member.name for member in status.members], [status.etcd_leader])
+    else:
+        lease = status.leases.get("kube-scheduler" if who is Who.SCHEDULER else "kube-controller-manager")
+        if lease and lease.is_held:
+            yield lease.holder
+
+
+def _others(names: Iterable[str], but: Iterable[str]) -> list[str]:
+    left_out = set(but)
+    return [name for name in names if name not in left_out]

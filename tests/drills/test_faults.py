@@ -1,0 +1,68 @@
+"""What is broken on machines: scripts that a shell takes, and that name what they are meant for."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from tests.model.clusters import three_nodes
+
+from haplane.design.design import Design
+from haplane.drills.breaking import arm_script, heal_script
+from haplane.drills.catalogue import DRILLS, Drill, find
+from haplane.drills.faults import Fault
+from haplane.model.errors import UsageError
+
+DESIGN = Design(three_nodes())
+ON_MACHINES = [drill for drill in DRILLS if drill.make]
+
+
+def fault_of(drill: Drill) -> Fault:
+    assert drill.make
+    return drill.make(DESIGN, DESIGN.cluster.machines["cp1"])
+
+
+def test_names_are_of_one_drill_each_and_none_is_a_word_of_healing() -> None:
+    names = [drill.name for drill in DRILLS]
+    assert len(set(names)) == len(names)
+    assert not {"heal", "power-on", "whole"} & set(names)
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_every_drill_has_a_budget_in_a_design_of_three(drill: Drill) -> None:
+    assert drill.has_meaning(DESIGN)
+    assert drill.budget_of(DESIGN, "cp1").links
+
+
+@pytest.mark.parametrize("drill", ON_MACHINES, ids=lambda drill: drill.name)
+def test_a_shell_takes_every_script(drill: Drill) -> None:
+    fault = fault_of(drill)
+    for script in (fault.prepare, fault.inject, fault.heal, arm_script(fault, 30), heal_script(fault)):
+        assert subprocess.run(["/bin/sh", "-n"], input=script, text=True, check=False).returncode == 0, script
+
+
+@pytest.mark.parametrize("drill", ON_MACHINES, ids=lambda drill: drill.name)
+def test_the_healer_is_armed_before_anything_is_prepared(drill: Drill) -> None:
+    fault = fault_of(drill)
+    script = arm_script(fault, 30)
+    assert "--on-active=30" in script
+    if fault.prepare:
+        assert script.index("systemd-run") < script.index(fault.prepare)
+
+
+def test_who_is_cut_off_keeps_ssh_and_hides_the_vip() -> None:
+    rules = fault_of(find("cut-vip-holder")).prepare
+    assert rules.count("tcp dport 22 accept") == 1
+    assert rules.count("tcp sport 22 accept") == 1
+    assert "arp daddr ip { 192.0.2.100 } drop" in rules
+
+
+def test_lost_adverts_are_all_that_is_lost() -> None:
+    rules = fault_of(find("adverts-lost")).prepare
+    assert [line.strip() for line in rules.splitlines() if line.strip().endswith("drop")] == ["ip protocol 112 drop"]
+
+
+def test_a_drill_that_does_not_exist_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError) as told:
+        find("haproxy-dead")
+    assert "haproxy-death" in told.value.hint
