@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -238,8 +239,8 @@ while True:
 # Opens connections and prints their ports; says how each ended once its standard input says a time, at most so long.
 CLIENT = """
 import select, socket, sys, time
-host, count = sys.argv[1], int(sys.argv[2])
-ones = [socket.create_connection((host, 8443)) for _ in range(count)]
+host, count, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+ones = [socket.create_connection((host, 8443), source_address=("", port) if port else None) for _ in range(count)]
 print(*(one.getsockname()[1] for one in ones), flush=True)
 within_s = float(sys.stdin.readline())
 end = time.monotonic() + within_s
@@ -292,8 +293,8 @@ class Lan:
         self.running.append(process)
         return process
 
-    def connect(self, vip: str, count: int = 1, *, at: str = "") -> Client:
-        process = self.start(at or self.client, CLIENT, vip, count)
+    def connect(self, vip: str, count: int = 1, *, at: str = "", port: int = 0) -> Client:
+        process = self.start(at or self.client, CLIENT, vip, count, port)
         assert process.stdout is not None
         ports = [int(port) for port in process.stdout.readline().split()]
         assert len(ports) == count
@@ -303,6 +304,14 @@ class Lan:
         """The old holder loses its power, and the new one announces itself."""
         sh(f"ip -n {self.old} link set eth0 down")
         self.give_vips(self.new)
+
+    def move_vips_back(self) -> None:
+        """Both are there, and the old holder has the VIPs again."""
+        for vip, length in zip(VIPS, (32, 128), strict=True):
+            sh(f"ip -n {self.new} addr del {vip}/{length} dev eth0")
+        sh(f"ip -n {self.old} link set eth0 up")
+        sh(f"ip -n {self.old} addr flush dev eth0; ip -n {self.old} addr add 192.0.2.12/24 dev eth0")
+        self.give_vips(self.old)
 
     def give_vips(self, holder: str) -> None:
         sh(f"ip -n {holder} addr add {VIPS[0]}/32 dev eth0; ip -n {holder} addr add {VIPS[1]}/128 dev eth0 nodad")
@@ -394,6 +403,29 @@ def test_a_connection_that_lives_on_the_new_holder_survives(lan: Lan, tmp_path: 
     lan.tell(tmp_path, VIPS[0], knows(long=[f"192.0.2.11:{port}" for port in (*dead.ports, *alive.ports)]))
     assert dead.fate(within_s=5) == {"reset": 5}
     assert alive.fate(within_s=1) == {"silent": 5}
+
+
+def test_what_is_left_of_an_older_connection_from_the_same_port_does_not_answer_for_it(
+    lan: Lan, tmp_path: Path
+) -> None:
+    """The VIP was on the new holder a moment ago, and this client has used its port again since."""
+    lan.move_vips()
+    first = lan.connect(VIPS[0], port=45678)
+    server = lan.running[1]  # of the new holder: it closes first, so that TIME-WAIT is there
+    server.kill()
+    server.wait()
+    assert "read" in first.process.communicate("5\n", timeout=20)[0]
+    waits = f"ip netns exec {lan.new} ss -Htan state time-wait sport = :8443"
+    deadline = time.monotonic() + 5
+    while not (left := subprocess.run(waits.split(), capture_output=True, text=True).stdout):
+        assert time.monotonic() < deadline, "the new holder keeps nothing of it"
+        time.sleep(0.05)
+    assert ":45678" in left
+    lan.move_vips_back()
+    client = lan.connect(VIPS[0], port=45678)
+    lan.move_vips()
+    lan.tell(tmp_path, VIPS[0], knows(long=["192.0.2.11:45678"]))
+    assert client.fate(within_s=5) == {"reset": 1}
 
 
 def test_keys_that_are_stale_or_no_address_harm_nobody(lan: Lan, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from haplane.design.design import Design
     from haplane.drills.catalogue import Drill
     from haplane.drills.checkers import Outcome, Verdict
+    from haplane.drills.running import Asked
     from haplane.probes.history import History
     from haplane.reports.drill import DrillReport, Run
+    from haplane.reports.suite import SuiteReport
 
 File = Annotated[Path, Parameter(name=["--file", "-f"])]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -103,6 +107,99 @@ def check(history: Path, *, file: File = DEFAULT_FILE, json: Json = False) -> in
     return exit_code(report.outcome)
 
 
+def suite(
+    *,
+    file: File = DEFAULT_FILE,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    only: tuple[str, ...] = (),
+    repeat: int = 1,
+    out: Path | None = None,
+    against: Path | None = None,
+    json: Json = False,
+    yes: Yes = "",
+    allow_outage: AllowOutage = False,
+) -> int:
+    """Run one drill after the other and write a report: a page, Markdown, JUnit XML and JSON.
+
+    Parameters
+    ----------
+    quick
+        Those that say the most, in a few minutes.
+    only
+        This drill (repeatable), instead of all.
+    repeat
+        How many times each.
+    out
+        The report's folder; default is drills/report-TIME beside the cluster file.
+    against
+        The report.json of an earlier suite, to compare with.
+    yes
+        The cluster's name: do not ask before real machines are broken.
+    allow_outage
+        Also where the design does not survive it.
+    """
+    from haplane.drills import catalogue
+    from haplane.reports import suite as report_of
+
+    if repeat < 1:
+        raise UsageError("--repeat must be at least 1")
+    if quick and only:
+        raise UsageError("--quick and --only exclude each other")
+    design = _design(file)
+    wanted = [catalogue.find(name) for name in only] or [
+        drill for drill in catalogue.DRILLS if drill.has_meaning(design) and (drill.quick or not quick)
+    ]
+    previous = report_of.read_json(against) if against else None
+    folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
+    report = run_session(
+        lambda terminal: play_suite(wanted, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage)
+    )
+    compared = report_of.against(previous, report) if previous else None
+    page = report_of.write(report, folder, compared)
+    if json:
+        show_json(report_of.as_json(report))
+    else:
+        from rich.console import Console
+
+        Console(file=sys.stdout).print(report_of.render(report, compared))
+        print(f"report: {page}")
+    return exit_code(report.outcome)
+
+
+async def play_suite(
+    drills: Sequence[Drill], file: Path, terminal: Terminal, *, repeat: int, yes: str, allow_outage: bool
+) -> SuiteReport:
+    import platform
+    from importlib.metadata import version
+
+    from haplane.drills.suite import play
+    from haplane.reports.drill import DrillReport
+    from haplane.reports.suite import SuiteReport
+
+    design, when = _design(file), _now()
+    played = await play(drills, _asked(design, file, terminal, yes=yes, allow_outage=allow_outage), repeat=repeat)
+    reports = [
+        DrillReport(
+            one.drill.name,
+            tuple(run_of(result.history, result.judged.verdicts) for result in one.results),
+            one.results[-1].judged.budget,
+        )
+        for one in played
+        if one.results
+    ]
+    return SuiteReport(
+        cluster=design.cluster.name,
+        haplane=version("haplane"),
+        when=when.isoformat(timespec="seconds"),
+        environment=(
+            f"Kubernetes {design.cluster.kubernetes.version}, {len(design.cluster.control_plane)} control-plane nodes",
+            f"haplane on {platform.system()} {platform.release()}, {platform.machine()}",
+        ),
+        drills=tuple(reports),
+        not_run=tuple((one.drill.name, one.why_not) for one in played if one.why_not),
+    )
+
+
 async def repeat_drill(
     drill: Drill, file: Path, terminal: Terminal, *, repeat: int, yes: str, allow_outage: bool = False
 ) -> DrillReport:
@@ -111,12 +208,7 @@ async def repeat_drill(
     from haplane.reports.drill import DrillReport
 
     design = _design(file)
-
-    async def confirm(why: str) -> None:
-        if yes != design.cluster.name:
-            raise UsageError(why, hint=f"if that is what you want: --yes {design.cluster.name}")
-
-    asked = running.Asked(design, file.parent / "drills", confirm, terminal, allow_outage)
+    asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage)
     runs, budget = [], None
     for number in range(repeat):
         if repeat > 1:
@@ -129,6 +221,16 @@ async def repeat_drill(
         runs.append(run_of(result.history, result.judged.verdicts))
         budget = result.judged.budget
     return DrillReport(drill.name, tuple(runs), budget)
+
+
+def _asked(design: Design, file: Path, terminal: Terminal, *, yes: str, allow_outage: bool) -> Asked:
+    from haplane.drills.running import Asked
+
+    async def confirm(why: str) -> None:
+        if yes != design.cluster.name:
+            raise UsageError(why, hint=f"if that is what you want: --yes {design.cluster.name}")
+
+    return Asked(design, file.parent / "drills", confirm, terminal, allow_outage)
 
 
 def run_of(history: History, verdicts: tuple[Verdict, ...]) -> Run:
@@ -159,3 +261,7 @@ def _design(file: Path) -> Design:
     from haplane.design.solved import solved
 
     return solved(load_cluster(file), load_facts(file))[0]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -152,6 +152,12 @@ COMMANDS = (
         "haplane drill run power-off-vip-holder --file lab/cluster.yaml --repeat 5",
     ),
     (
+        "drill suite",
+        "haplane.cli.drill:suite",
+        "Run one drill after the other, and write a report.",
+        "haplane drill suite --quick --file lab/cluster.yaml",
+    ),
+    (
         "drill check",
         "haplane.cli.drill:check",
         "Judge a saved history again, without a cluster.",

@@ -16,8 +16,10 @@ from haplane.components.settings import Setting, Settings, lines, one_line, over
 from haplane.components.templates import render
 
 APISERVER_PORT = 6443
-# Answers 200 as long as HAProxy itself works; keepalived asks it. Loopback only.
+# Answers as long as HAProxy itself works; keepalived asks it. Loopback only.
 HEALTH_PORT = 8404
+# Below it: 200, or 503 while it knows of no apiserver that is ready.
+SERVING_PATH = "/apiservers"
 SOCKET = "/run/haproxy/admin.sock"
 AUTHORITY = "/etc/haproxy/haplane-ca.crt"
 SESSIONS_FILE = "/etc/haproxy/haplane-sessions.lua"
@@ -38,6 +40,8 @@ frontend health
   bind 127.0.0.1:{{ health_port }}
   mode http
   monitor-uri /healthz
+  http-request return status 503 if { path {{ serving_path }} } { nbsrv(apiservers) eq 0 }
+  http-request return status 200
 
 frontend api
 {{ frontend }}\
@@ -235,6 +239,7 @@ def design(view: View) -> ComponentDesign:
         global_=lines(chosen["global"]),
         defaults=lines(chosen["defaults"]),
         health_port=HEALTH_PORT,
+        serving_path=SERVING_PATH,
         frontend=lines(chosen["frontend"]),
         backend=lines(chosen["backend"]),
         default_server=one_line(chosen["default-server"]),

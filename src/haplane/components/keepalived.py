@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from haplane.components import haproxy, waiting
-from haplane.components.base import LIBEXEC, RUN, SLICE, ComponentDesign, File, FileSet, Load, View
+from haplane.components.base import LIBEXEC, RUN, SLICE, ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.components.settings import Setting, Settings, lines, overridden, time_ms, whole
 from haplane.components.templates import render
 from haplane.model.cluster import Cast, Cluster, Interface
@@ -76,8 +76,19 @@ vrrp_sync_group endpoint {
 
 CHECK = """\
 #!/bin/sh
-# Does this machine's HAProxy answer? Asked by keepalived.
-exec curl --silent --fail --max-time {{ timeout_s }} --output /dev/null http://127.0.0.1:{{ port }}/healthz
+# Does this machine's HAProxy answer, and is the machine not cut off? Asked by keepalived.
+status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out '%{http_code}' \\
+  http://127.0.0.1:{{ port }}{{ path }}) || exit 1
+{% if peers %}
+[ "$status" != 503 ] && exit 0
+# It knows of no apiserver that is ready. That may be so everywhere; but who reaches no other balancer either is cut
+# off and serves nobody: it lets go of the VIP, or would take it from the others once it is back.
+for peer in{% for peer in peers %} {{ peer }}{% endfor %}; do
+  connected=$(curl --silent --insecure --max-time 0.15 --output /dev/null --write-out '%{time_connect}' https://$peer/)
+  case $connected in *[1-9]*) exit 0 ;; esac
+done
+exit 1
+{% endif %}
 """
 
 
@@ -108,7 +119,9 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             "vrrp_rt_priority": Setting("50", "a holder that waits 3 adverts for a processor has lost the VIP"),
         },
         "vrrp_script": {
-            "script": Setting(f'"{CHECK_FILE}"', "the balancer's own health page, on loopback"),
+            "script": Setting(
+                f'"{CHECK_FILE}"', "the balancer's own page, on loopback; the others' only if it serves nobody"
+            ),
             "interval": Setting(f"{timers.check_interval_ms / 1000:g}", "how soon a hung balancer is seen"),
             "timeout": Setting("1", "for the script itself; the question in it ends sooner"),
             "fall": Setting("2", "one question may be lost"),
@@ -223,6 +236,11 @@ def _host_address(vip: Interface) -> str:
     return f"{vip.ip}/{vip.max_prefixlen}"
 
 
+def _other_balancers(view: View) -> list[str]:
+    others = (one for one in view.cluster.balancers if one.name != view.machine.name)
+    return [join_host_port(one.address, view.cluster.endpoint.port) for one in others]
+
+
 def _instances(view: View) -> list[dict[str, object]]:
     """One per VIP: VRRP speaks of one IP version at a time."""
     vips, unicast = view.cluster.endpoint.vips, view.cluster.endpoint.cast is Cast.UNICAST
@@ -249,7 +267,13 @@ def design(view: View) -> ComponentDesign:
         instances=_instances(view),
         interface=interface,
     )
-    check = render(CHECK, timeout_s=view.timers.check_timeout_ms / 1000, port=haproxy.HEALTH_PORT)
+    check = render(
+        CHECK,
+        timeout_s=view.timers.check_timeout_ms / 1000,
+        port=haproxy.HEALTH_PORT,
+        path=haproxy.SERVING_PATH,
+        peers=_other_balancers(view),
+    )
     drop_in = render(
         DROP_IN,
         run=RUN,

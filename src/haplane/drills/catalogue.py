@@ -22,8 +22,8 @@ class Drill:
     """make: None where the machine's power is cut. budget: the fault's name in the design's budgets.
 
     moves_vip: whether the VIP has to move, must not, or may (None). failed_at_most: requests not served, at RATE per
-    second. requests_wait: whether the budget is of requests; else of what no client asks for. quick: part of the quick
-    suite.
+    second. requests_wait: whether the budget is of requests; else of what no client asks for. isolates: nobody reaches
+    the machine meanwhile. quick: part of the quick suite.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Drill:
     moves_vip: bool | None = False
     failed_at_most: int = 4
     lasts_s: float = LASTS_S
+    isolates: bool = False
     quick: bool = False
 
     @property
@@ -134,7 +135,7 @@ DRILLS: tuple[Drill, ...] = (
         Who.BACKUP,
         faults.pod_dies("kube-apiserver"),
         "apiserver-death",
-        failed_at_most=1,
+        failed_at_most=2,
         lasts_s=15.0,
     ),
     Drill(
@@ -143,7 +144,7 @@ DRILLS: tuple[Drill, ...] = (
         Who.VIP_HOLDER,
         faults.pod_is_killed("kube-apiserver"),
         "apiserver-death",
-        failed_at_most=1,
+        failed_at_most=2,
     ),
     Drill(
         "apiserver-hang",
@@ -227,7 +228,8 @@ DRILLS: tuple[Drill, ...] = (
         Who.VIP_HOLDER,
         faults.cut_off,
         "cut-vip-holder",
-        moves_vip=None,
+        moves_vip=True,
+        isolates=True,
         quick=True,
     ),
     Drill(
@@ -244,6 +246,7 @@ DRILLS: tuple[Drill, ...] = (
         Who.BACKUP,
         faults.cut_off,
         "power-off-control-plane-node",
+        isolates=True,
     ),
     Drill(
         "busy-vip-holder",

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from haplane.components.kubernetes import PARKED
 from haplane.design.design import Design
 from haplane.model.cluster import Address, Machine
 
-MANIFESTS = "/etc/kubernetes/manifests"
 # In the machine's own network namespace, and of no other name, so that healing takes away nothing else.
 TABLE = "haplane_drill"
+# What goes on by itself ends by itself, even if nobody heals.
+KEPT_AT_MOST_S = 180
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,18 @@ def unit_stops(unit: str) -> Make:
 
 
 def pod_dies(pod: str) -> Make:
-    """Killed, and not started again until healed: its manifest is parked where a booting kubelet finds it."""
-    there, parked, new = f"{MANIFESTS}/{pod}.yaml", f"{PARKED}/{pod}.yaml", f"{MANIFESTS}/.{pod}.haplane"
+    """Killed again whenever its kubelet has started it, until healed; it starts it once more a while after.
+
+    Its manifest stays: a kubelet that finds etcd's gone and back asks the apiserver beside it for minutes.
+    """
+    unit = "haplane-drill-keep-dead"
+    again = f"while :; do pids=$(pidof {pod}) && kill -KILL $pids; sleep 0.2; done"
     return _always(
         Fault(
-            prepare=f"mkdir -p {PARKED}\ncp -p {there} {parked}\nsync -f {parked}",
-            inject=f"rm -f {there}\nkill -KILL $(pidof {pod})",
-            heal=f"if [ -f {parked} ]; then\n"
-            f"  [ -f {there} ] || {{ cp -p {parked} {new} && mv -f {new} {there}; }}\n"
-            f"  rm -f {parked}\nfi",
+            prepare="",
+            inject=f"kill -KILL $(pidof {pod})\n"
+            f"systemd-run --quiet --collect --unit={unit} -p RuntimeMaxSec={KEPT_AT_MOST_S} /bin/sh -c '{again}'",
+            heal=f"systemctl stop {unit} 2>/dev/null; true",
         )
     )
 
@@ -173,7 +176,7 @@ def processors_are_busy(design: Design, machine: Machine) -> Fault:
     loops = "for i in $(seq $(nproc)); do (while :; do :; done) & done; wait"
     return Fault(
         prepare="",
-        inject=f"systemd-run --quiet --collect --unit={unit} -p RuntimeMaxSec=120 /bin/sh -c '{loops}'",
+        inject=f"systemd-run --quiet --collect --unit={unit} -p RuntimeMaxSec={KEPT_AT_MOST_S} /bin/sh -c '{loops}'",
         heal=f"systemctl stop {unit} 2>/dev/null; true",
     )
 

@@ -11,15 +11,19 @@ from haplane.design.design import Design
 from haplane.drills.catalogue import RATE, Drill, find
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.holders import single_holder, vip_moved
+from haplane.drills.holding import FREEZE
 from haplane.drills.idle import nobody_waits_in_the_dark
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
-from haplane.probes.history import HEAL, POWER_ON, History, Mark, Observation
+from haplane.probes.history import HEAL, POWER_ON, Event, History, Mark, Observation
 from haplane.probes.observer import OBSERVER
 
 WHOLE_WITHIN_S = 120.0
 # What a busy machine's own stalls look like from outside, also when nothing is broken: less is not told apart.
 NOISE_S = 0.15
+# What comes back costs nothing by design; this is what a busy machine's stalls may look like meanwhile.
+RETURN_S = 0.5
+FAILED_ON_RETURN = 2
 # A client that only waits hears of it so much later than one that asks may be answered: an advert, and three rounds.
 TOLD_AFTER_S = 0.7
 # Before it is mended the fault has settled: what a return is compared with.
@@ -83,8 +87,8 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) ->
         found = availability(broken, longest_gap_s=limit_s, failed_at_most=drill.failed_at_most)
         yield replace(found, name="while-broken")
         yield budget_held(broken, limit_s)
-    returned = max(limit_s if math.isfinite(limit_s) else 0.0, 2 * NOISE_S)
-    yield replace(availability(back, longest_gap_s=returned, failed_at_most=drill.failed_at_most), name="return")
+    found = availability(back, longest_gap_s=RETURN_S, failed_at_most=FAILED_ON_RETURN)
+    yield replace(found, name="return")
     if history.requests("write"):
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)
@@ -92,10 +96,22 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) ->
         yield nobody_waits_in_the_dark(history, limit_s + TOLD_AFTER_S)
     if history.observed(OBSERVER):
         machines = [machine.name for machine in design.cluster.balancers]
-        yield single_holder(history, OVERLAP_ADVERTS * design.timers.advert_ms / 1000, machines=machines)
+        reached = _as_clients_reach(history, drill)
+        yield single_holder(reached, OVERLAP_ADVERTS * design.timers.advert_ms / 1000, machines=machines)
         if drill.moves_vip is not None:
-            yield vip_moved(history, drill.moves_vip, machines=machines)
+            yield vip_moved(reached, drill.moves_vip, machines=machines)
     yield recovered(history, WHOLE_WITHIN_S)
+
+
+def _as_clients_reach(history: History, drill: Drill) -> History:
+    """Who is cut off may think what it likes: nobody reaches it. For holders it is as a machine that stands still."""
+    if not drill.isolates:
+        return history
+
+    def frozen(event: Event) -> Event:
+        return replace(event, what=FREEZE) if isinstance(event, Mark) and event.what == drill.name else event
+
+    return History(tuple(frozen(event) for event in history.events))
 
 
 def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:

@@ -81,8 +81,8 @@ class Watch:
             return
         with suppress(*_LOST):
             self._process.stdin.write_eof()
-            async with asyncio.timeout(STOP_S):
-                await asyncio.shield(self._reader)
+            # Not awaited itself: it may have been cancelled by an earlier stop, and that must not spread.
+            await asyncio.wait([self._reader], timeout=STOP_S)
         with suppress(*_LOST):
             self._process.close()
         self._reader.cancel()

@@ -1,0 +1,54 @@
+"""Drills one after the other, each on a cluster that is whole again. What cannot be run is told and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from haplane.drills import running
+from haplane.drills.catalogue import Drill
+from haplane.drills.running import Asked, Result
+from haplane.model.errors import HaplaneError
+from haplane.observe import status as observe
+
+WHOLE_WITHIN_S = 240.0
+
+
+@dataclass(frozen=True)
+class Played:
+    """results: one per run, in order. why_not: why there are fewer than were asked for; empty if there are not."""
+
+    drill: Drill
+    results: tuple[Result, ...]
+    why_not: str = ""
+
+
+async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int) -> tuple[Played, ...]:
+    """Raises HaplaneError only when no drill at all could be run."""
+    played: list[Played] = []
+    failed: HaplaneError | None = None
+    for number, drill in enumerate(drills, start=1):
+        results: list[Result] = []
+        why_not = ""
+        for turn in range(repeat):
+            which = f" ({turn + 1} of {repeat})" if repeat > 1 else ""
+            asked.progress.done("suite", f"{number} of {len(drills)}: {drill.name}{which}")
+            try:
+                await _until_whole(asked)
+                results.append(await running.run(drill, asked))
+            except HaplaneError as error:
+                failed, why_not = error, f"{error.what}: {error.why}".rstrip(": \n")
+                asked.progress.done("suite", f"{drill.name} was not run: {why_not}")
+                break
+        played.append(Played(drill, tuple(results), why_not))
+    if failed and not any(one.results for one in played):
+        raise failed
+    return tuple(played)
+
+
+async def _until_whole(asked: Asked) -> None:
+    await observe.until_whole(
+        asked.design.cluster,
+        within_s=WHOLE_WITHIN_S,
+        on_problem=lambda problem: asked.progress.now("drill", f"waiting: {problem}"),
+    )
