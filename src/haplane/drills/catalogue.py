@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from haplane.design.budget import Budget, budgets, power_off_vip_holder
@@ -264,9 +263,6 @@ def find(name: str) -> Drill:
     if name in by_name:
         return by_name[name]
     near = difflib.get_close_matches(name, by_name, n=3)
-    hint = f"perhaps: {', '.join(near)}" if near else "haplane drill list shows all"
+    hint = f"perhaps {' or '.join(near)}" if near else f"there are: {', '.join(by_name)}"
     raise UsageError(f"there is no drill {name}", hint=hint)
 
-
-def chosen(wanted: Callable[[Drill], bool]) -> tuple[Drill, ...]:
-    return tuple(drill for drill in DRILLS if wanted(drill))
