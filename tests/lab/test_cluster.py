@@ -149,6 +149,55 @@ def test_an_interrupted_drill_leaves_no_fault_behind(cluster: LabUnderTest) -> N
     wait_until_whole(cluster)
 
 
+def holder_of(lab: LabUnderTest) -> str:
+    return lab.status()["vip"]["holders"][0]
+
+
+def test_a_drill_on_a_machine_is_healed_and_judged(cluster: LabUnderTest) -> None:
+    holder = holder_of(cluster)
+    done = cluster.haplane("drill", "run", "haproxy-death", "--json", code=None)
+    run = json.loads(done.stdout)["runs"][0]
+    verdicts = {verdict["name"]: verdict["outcome"] for verdict in run["verdicts"]}
+    # How long the gaps were is not judged on a busy machine.
+    for name in ("no-write-lost", "single-holder", "recovered"):
+        assert verdicts[name] == "held", run["verdicts"]
+    assert run["outage"]["total"] > 100
+    assert cluster.inside(holder, "systemctl list-timers --all --no-legend haplane-heal.timer") == ""
+    assert cluster.inside(holder, "systemctl is-active haproxy keepalived").split() == ["active", "active"]
+    wait_until_whole(cluster)
+
+
+def test_a_killed_drill_is_healed_by_a_timer_of_the_machine(cluster: LabUnderTest) -> None:
+    holder = holder_of(cluster)
+    drill = cluster.start("drill", "run", "haproxy-hang")
+    assert drill.stderr is not None
+    for line in drill.stderr:
+        if "is left so for" in line:
+            break
+    drill.send_signal(signal.SIGKILL)
+    drill.communicate()
+    assert "T" in cluster.inside(holder, "ps -o state= -C haproxy"), "nobody has healed it yet"
+    deadline = time.monotonic() + 90
+    while "T" in cluster.inside(holder, "ps -o state= -C haproxy"):
+        assert time.monotonic() < deadline, "the timer never healed it"
+        time.sleep(1)
+    wait_until_whole(cluster)
+
+
+def test_without_a_healer_nothing_is_broken(cluster: LabUnderTest) -> None:
+    holder = holder_of(cluster)
+    # Stands before the real one in PATH.
+    there = "/usr/local/bin/systemd-run"
+    cluster.inside(holder, f"printf '#!/bin/sh\\necho no bus >&2\\nexit 1\\n' > {there}; chmod 755 {there}")
+    try:
+        done = cluster.haplane("drill", "run", "haproxy-hang", code=3)
+    finally:
+        cluster.inside(holder, f"rm {there}")
+    assert f"the healer could not be armed on {holder}, so nothing was broken" in done.stderr
+    assert "no bus" in done.stderr
+    assert "T" not in cluster.inside(holder, "ps -o state= -C haproxy")
+
+
 def test_with_a_silent_machine_nothing_is_changed(cluster: LabUnderTest) -> None:
     cluster.haplane("lab", "power", "off", "cp3")
     try:

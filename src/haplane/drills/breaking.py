@@ -9,6 +9,7 @@ from typing import Protocol
 from haplane.design.design import Design
 from haplane.drills.catalogue import Drill
 from haplane.drills.faults import Fault
+from haplane.drills.holding import POWER_OFF
 from haplane.model.cluster import Machine, Power
 from haplane.model.errors import HaplaneError
 from haplane.phases.lock import guard
@@ -40,7 +41,7 @@ class Breaking(Protocol):
 class CutPower:
     """A machine loses its power; a process of this host's own restores it anyway."""
 
-    fault, healing = "power-off", POWER_ON
+    fault, healing = POWER_OFF, POWER_ON
 
     def __init__(self, switch: Power, machine: Machine, *, lasts_s: float) -> None:
         self._switch, self._machine = switch, machine

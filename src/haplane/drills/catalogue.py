@@ -134,7 +134,6 @@ DRILLS: tuple[Drill, ...] = (
         Who.BACKUP,
         faults.pod_dies("kube-apiserver"),
         "apiserver-death",
-        failed_at_most=2,
         lasts_s=15.0,
     ),
     Drill(
@@ -143,7 +142,6 @@ DRILLS: tuple[Drill, ...] = (
         Who.VIP_HOLDER,
         faults.pod_is_killed("kube-apiserver"),
         "apiserver-death",
-        failed_at_most=2,
     ),
     Drill(
         "apiserver-hang",
@@ -265,4 +263,3 @@ def find(name: str) -> Drill:
     near = difflib.get_close_matches(name, by_name, n=3)
     hint = f"perhaps {' or '.join(near)}" if near else f"there are: {', '.join(by_name)}"
     raise UsageError(f"there is no drill {name}", hint=hint)
-

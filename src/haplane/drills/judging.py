@@ -93,7 +93,7 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) ->
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
-        yield nobody_waits_in_the_dark(history, limit_s + TOLD_AFTER_S)
+        yield nobody_waits_in_the_dark(history, max(limit_s, _sessions_end_s(design)) + TOLD_AFTER_S)
     if history.observed(OBSERVER):
         machines = [machine.name for machine in design.cluster.balancers]
         reached = _as_clients_reach(history, drill)
@@ -112,6 +112,13 @@ def _as_clients_reach(history: History, drill: Drill) -> History:
         return replace(event, what=FREEZE) if isinstance(event, Mark) and event.what == drill.name else event
 
     return History(tuple(frozen(event) for event in history.events))
+
+
+def _sessions_end_s(design: Design) -> float:
+    """Whoever only waits, on an apiserver that is lost, is told when its checks have failed."""
+    found = {one.fault: one.worst_s for one in budgets(design, request_interval_s=1 / RATE)}
+    worst_s = found.get("apiserver-hang", 0.0)
+    return worst_s if math.isfinite(worst_s) else 0.0
 
 
 def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haplane.design.cuts import survives
@@ -15,6 +15,7 @@ from haplane.drills import breaking, judging
 from haplane.drills.breaking import Breaking
 from haplane.drills.catalogue import RATE, Drill
 from haplane.drills.history_file import HistoryFile
+from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import Judged
 from haplane.drills.targets import target
 from haplane.model.cluster import Cluster, Machine, Role
@@ -26,6 +27,7 @@ from haplane.phases.lock import locked
 from haplane.probes import writing
 from haplane.probes.history import POWER_ON, WHOLE, History, Mark, Relation, relate, to_line
 from haplane.probes.observing import Observers
+from haplane.probes.pinging import Pinger
 from haplane.probes.running import Prober
 from haplane.transport import local
 from haplane.transport.ssh import Fleet, Remote
@@ -35,6 +37,8 @@ IDLE_CONNECTIONS = 50
 # Idle connections are made 50 a second; then a while in which nothing is broken.
 BEFORE_S = 4.5
 AFTER_S = 3.0
+# Until the first answers of the machine whose power is cut.
+PINGED_S = 0.3
 # The prober's clock is read so often: clocks drift apart.
 READ_CLOCK_EVERY_S = 3.0
 LAB_MARK = "/etc/haplane-lab"
@@ -124,6 +128,7 @@ class _Scene:
         self._file = HistoryFile.new(asked.folder, drill.name)
         self._prober = Prober(client, self._file.write)
         self._observers = Observers(self._cluster)
+        self._pinger = Pinger()
         self._events: list[Event] = []
 
     async def play(self) -> tuple[History, Path]:
@@ -157,6 +162,9 @@ class _Scene:
         say("drill", f"{RATE:.0f} new connections per second, {BEFORE_S:.0f} s undisturbed")
         await asyncio.sleep(BEFORE_S)
         await self._fault.arm()
+        if self._drill.cuts_power:
+            await self._pinger.start(self._client, self._machine.address)
+            await asyncio.sleep(PINGED_S)
         try:
             say("drill", f"{name}: {self._drill.sentence}")
             began = time.monotonic()
@@ -166,6 +174,7 @@ class _Scene:
             self._events.append(Event((began + ended) / 2, (ended - began) / 2, self._fault.fault, name))
             say("drill", f"{name} is {'dark' if self._drill.cuts_power else 'left so'} for {lasts_s:.0f} s")
             await asyncio.sleep(lasts_s)
+            await self._pinger.stop()
         finally:
             # Also when interrupted: no fault is left behind. The healer stays armed until it is known to be gone.
             await asyncio.shield(self._fault.heal())
@@ -218,9 +227,17 @@ class _Scene:
         for observation in self._observers.observations(trips):
             self._file.write(to_line(observation))
         for event in self._events:
-            self._file.write(to_line(event.mark(relate(trips, near=event.at))))
+            self._file.write(to_line(self._exactly(event.mark(relate(trips, near=event.at)))))
         with suppress(HaplaneError):
             await writing.remove(others, self._client)
+
+    def _exactly(self, mark: Mark) -> Mark:
+        """A power cut as its witness saw it, if that is within what is known otherwise."""
+        header = self._prober.header
+        if mark.what != POWER_OFF or header is None or not (seen := self._pinger.silent_since(header)):
+            return mark
+        t, error = seen
+        return replace(mark, t=t, error=error) if abs(t - mark.t) <= mark.error + error else mark
 
     async def _read_back(self, others: Sequence[Remote]) -> None:
         began = time.monotonic()

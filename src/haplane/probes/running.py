@@ -16,7 +16,7 @@ import asyncssh
 from haplane.components.base import RUN
 from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
-from haplane.probes.history import RoundTrip
+from haplane.probes.history import Header, RoundTrip, parse
 from haplane.probes.prober import NAMESPACE, Config
 from haplane.transport.ssh import Remote
 
@@ -37,6 +37,7 @@ class Prober:
         self._answers: dict[str, asyncio.Future[tuple[float, float]]] = {}
         self._started = asyncio.Event()
         self.last_line = ""
+        self.header: Header | None = None
         self.trips: list[RoundTrip] = []
         # What another run wrote is not taken for this one's.
         self.write_prefix = f"w-{secrets.token_hex(3)}-"
@@ -138,6 +139,9 @@ class Prober:
             line = line.rstrip("\n")
             self._sink(line)
             self.last_line = line
+            if not self._started.is_set():
+                with suppress(HaplaneError):
+                    self.header = parse([line]).header
             self._started.set()
             if '"reading"' in line:
                 with suppress(ValueError, KeyError):
