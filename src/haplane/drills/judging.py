@@ -11,12 +11,11 @@ from haplane.design.design import Design
 from haplane.drills.catalogue import RATE, Drill, find
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.holders import single_holder, vip_moved
-from haplane.drills.holding import FREEZE
 from haplane.drills.idle import nobody_waits_in_the_dark
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
-from haplane.probes.history import HEAL, POWER_ON, Event, History, Mark, Observation
-from haplane.probes.observer import OBSERVER
+from haplane.probes.history import HEAL, POWER_ON, History, Mark, Observation
+from haplane.probes.observer import OBSERVER, VIP
 
 WHOLE_WITHIN_S = 120.0
 # What a busy machine's own stalls look like from outside, also when nothing is broken: less is not told apart.
@@ -104,14 +103,19 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) ->
 
 
 def _as_clients_reach(history: History, drill: Drill) -> History:
-    """Who is cut off may think what it likes: nobody reaches it. For holders it is as a machine that stands still."""
-    if not drill.isolates:
+    """Who is cut off may think what it likes: nobody reaches it. What it holds counts again once it is healed."""
+    fault = history.fault
+    if not drill.isolates or fault is None:
         return history
-
-    def frozen(event: Event) -> Event:
-        return replace(event, what=FREEZE) if isinstance(event, Mark) and event.what == drill.name else event
-
-    return History(tuple(frozen(event) for event in history.events))
+    healed = _mended(history, history.window[1])
+    held = [one for one in history.of(Observation) if one.machine == fault.machine and one.what.split(" ")[0] == VIP]
+    events = [event for event in history.events if event not in held or not fault.t <= event.t < healed]
+    for what in sorted({one.what for one in held}):
+        then = [one for one in held if one.what == what and one.t < healed]
+        last = max(then, key=lambda one: one.t).value if then else ""
+        events.append(Observation(fault.t, fault.machine, what, "", fault.error))
+        events.append(Observation(healed, fault.machine, what, last, fault.error))
+    return History(tuple(events))
 
 
 def _sessions_end_s(design: Design) -> float:
