@@ -296,7 +296,7 @@ def availability(history: History, *, probe: str = "new", longest_gap_s: float, 
     if unsteady:
         return _unknown(name, unsteady, history, probe)
     sentence = (
-        f"longest gap {weighed.longest.length_s:.3f} s (at most {longest_gap_s:g} s), "
+        f"longest gap {weighed.longest.length_s:.3f} s (at most {longest_gap_s:.3g} s), "
         f"{len(since)} of {len(history.requests(probe))} requests not served (at most {failed_at_most})"
     )
     evidence = _evidence(history, probe, since)

@@ -153,7 +153,7 @@ def _judged(
     ]
     if len(ordered) > SHOWN:
         evidence.append(f"and {len(ordered) - SHOWN} more")
-    limit = f"(at most {at_most_s:g} s)"
+    limit = f"(at most {at_most_s:.3g} s)"
     violated = [each for each in overlaps if each.least_s > at_most_s]
     if violated:
         worst = max(violated, key=lambda each: each.length_s)

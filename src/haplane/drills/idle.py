@@ -51,7 +51,7 @@ def nobody_waits_in_the_dark(history: History, within_s: float) -> Verdict:
     total = len(judged)
     if late or dark:
         parts = [f"{len(dark)} of {total} idle connections still waited in the dark at the end"] if dark else []
-        parts += [f"{len(late)} of {total} idle connections were told later than {within_s:g} s"] if late else []
+        parts += [f"{len(late)} of {total} idle connections were told later than {within_s:.3g} s"] if late else []
         return Verdict(NAME, Outcome.VIOLATED, ", ".join(parts), evidence)
     doubts = [*_too_short(history, fault, within_s), *sorted({each.doubt for each in unclear})]
     if doubts:
@@ -63,7 +63,7 @@ def _held(fault: Mark, told: Sequence[_Judged], total: int, within_s: float) -> 
     if not told:
         return f"the fault ended none of {total} idle connections, and all of them answer"
     worst_s = max(max(0.0, each.idle.told_at - fault.t) for each in told)
-    sentence = f"{len(told)} of {total} idle connections told within {worst_s:.2f} s (at most {within_s:g} s)"
+    sentence = f"{len(told)} of {total} idle connections told within {worst_s:.2f} s (at most {within_s:.3g} s)"
     return sentence if len(told) == total else f"{sentence}, and the others answer"
 
 
@@ -96,7 +96,7 @@ def _unfit(history: History) -> list[str]:
 def _too_short(history: History, fault: Mark, within_s: float) -> list[str]:
     assert history.end is not None
     watched_s = history.end.t - fault.t - fault.error
-    return [f"watched for {watched_s:.1f} s after the fault, {within_s:g} s are needed"] if watched_s < within_s else []
+    return [f"watched for {watched_s:.1f} s after the fault, {within_s:.3g} s are needed"] if watched_s < within_s else []
 
 
 def _judge(history: History, idle: Idle, within_s: float) -> _Judged:
@@ -129,7 +129,7 @@ def _judge(history: History, idle: Idle, within_s: float) -> _Judged:
         )
     stalled_s = history.stalled_s(idle.told_at - prober.STALL_S, idle.told_at + prober.STALL_S)
     if idle.told_at - (fault.t + fault.error) - stalled_s <= within_s:
-        return _Judged(idle, _Fate.UNCLEAR, f"a connection was told too close to {within_s:g} s for these clocks")
+        return _Judged(idle, _Fate.UNCLEAR, f"a connection was told too close to {within_s:.3g} s for these clocks")
     return _Judged(idle, _Fate.LATE)
 
 
