@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from haplane.drills.catalogue import Drill
     from haplane.drills.checkers import Outcome, Verdict
     from haplane.drills.running import Asked
+    from haplane.drills.suite import Played
     from haplane.probes.history import History
     from haplane.reports.drill import DrillReport, Run
     from haplane.reports.suite import SuiteReport
@@ -151,9 +152,14 @@ def suite(
     ]
     previous = report_of.read_json(against) if against else None
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
-    report = run_session(
-        lambda terminal: play_suite(wanted, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage)
-    )
+
+    async def work(terminal: Terminal) -> SuiteReport:
+        from haplane.drills.suite import play
+
+        asked, when = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage), _now()
+        return _report(design, when, await play(wanted, asked, repeat=repeat))
+
+    report = run_session(work)
     compared = report_of.against(previous, report) if previous else None
     page = report_of.write(report, folder, compared)
     if json:
@@ -166,18 +172,64 @@ def suite(
     return exit_code(report.outcome)
 
 
-async def play_suite(
-    drills: Sequence[Drill], file: Path, terminal: Terminal, *, repeat: int, yes: str, allow_outage: bool
-) -> SuiteReport:
+def chaos(
+    *,
+    file: File = DEFAULT_FILE,
+    seed: int = 1,
+    minutes: float = 10.0,
+    out: Path | None = None,
+    yes: Yes = "",
+) -> int:
+    """Run drills in a random order for some minutes, each on a cluster that is whole, and write a report.
+
+    The same seed gives the same order. Drills that nothing of the design's ends are left out.
+
+    Parameters
+    ----------
+    seed
+        Of the order.
+    minutes
+        For how long drills are begun.
+    out
+        The report's folder; default is drills/report-TIME beside the cluster file.
+    yes
+        The cluster's name: do not ask before real machines are broken.
+    """
+    from rich.console import Console
+
+    from haplane.drills import catalogue
+    from haplane.drills.suite import play_for, shuffled
+    from haplane.reports import suite as report_of
+
+    if minutes <= 0:
+        raise UsageError("--minutes must be more than 0")
+    design = _design(file)
+    machine = design.cluster.balancers[0].name
+    wanted = [
+        drill
+        for drill in catalogue.DRILLS
+        if drill.has_meaning(design) and math.isfinite(drill.budget_of(design, machine).worst_s)
+    ]
+    folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
+
+    async def work(terminal: Terminal) -> SuiteReport:
+        asked, when = _asked(design, file, terminal, yes=yes, allow_outage=False), _now()
+        return _report(design, when, await play_for(shuffled(wanted, seed), asked, within_s=60 * minutes))
+
+    report = run_session(work)
+    page = report_of.write(report, folder, None)
+    Console(file=sys.stdout).print(report_of.render(report, None))
+    print(f"report: {page}")
+    return exit_code(report.outcome)
+
+
+def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteReport:
     import platform
     from importlib.metadata import version
 
-    from haplane.drills.suite import play
     from haplane.reports.drill import DrillReport
     from haplane.reports.suite import SuiteReport
 
-    design, when = _design(file), _now()
-    played = await play(drills, _asked(design, file, terminal, yes=yes, allow_outage=allow_outage), repeat=repeat)
     reports = [
         DrillReport(
             one.drill.name,

@@ -158,6 +158,12 @@ COMMANDS = (
         "haplane drill suite --quick --file lab/cluster.yaml",
     ),
     (
+        "drill chaos",
+        "haplane.cli.drill:chaos",
+        "Run drills in a random order for some minutes.",
+        "haplane drill chaos --seed 7 --minutes 10 --file lab/cluster.yaml",
+    ),
+    (
         "drill check",
         "haplane.cli.drill:check",
         "Judge a saved history again, without a cluster.",

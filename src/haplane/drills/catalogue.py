@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 
-from haplane.design.budget import Budget, budgets, power_off_vip_holder
+from haplane.design.budget import Budget, Link, budgets, power_off_vip_holder
 from haplane.design.design import Design
 from haplane.drills import faults
 from haplane.drills.faults import Make
@@ -14,11 +15,14 @@ from haplane.model.errors import UsageError
 
 RATE = 50.0
 LASTS_S = 8.0
+CUT_POWER = None
+# Nothing of the design's ends it, or it is not known what does: what clients see is measured.
+NO_BUDGET = "unbounded"
 
 
 @dataclass(frozen=True)
 class Drill:
-    """make: None where the machine's power is cut. budget: the fault's name in the design's budgets.
+    """make: CUT_POWER, or what makes the fault for a machine. budget: the fault's name in the design's budgets.
 
     moves_vip: whether the VIP has to move, must not, or may (None). failed_at_most: requests not served, at RATE per
     second. requests_wait: whether the budget is of requests; else of what no client asks for. isolates: nobody reaches
@@ -43,42 +47,44 @@ class Drill:
 
     def has_meaning(self, design: Design) -> bool:
         """Is there anything of this kind in the design?"""
-        return self.budget in {one.fault for one in budgets(design)}
+        return self.budget in {NO_BUDGET, *(one.fault for one in budgets(design))}
 
     def budget_of(self, design: Design, machine: str) -> Budget:
         """What this design allows, at the rate at which a drill asks. Raises UsageError where it has none."""
         if self.budget == "power-off-vip-holder":
             return power_off_vip_holder(design, machine, request_interval_s=1 / RATE)
+        if self.budget == NO_BUDGET:
+            because = "nothing of the design's ends it; what clients see is measured"
+            return Budget(self.name, (Link("until healed", 0.0, math.inf, because),), self.sentence)
         found = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}
         if self.budget not in found:
             raise UsageError(f"{self.name} has no meaning in this design", where=design.cluster.file)
         return found[self.budget]
 
 
-def _power_off(name: str, sentence: str, who: Who, budget: str, **more: object) -> Drill:
-    return Drill(name, sentence, who, None, budget, **more)  # type: ignore[arg-type]
-
-
 DRILLS: tuple[Drill, ...] = (
-    _power_off(
+    Drill(
         "power-off-vip-holder",
         "cut the power of the machine that holds the VIP, silently, and restore it",
         Who.VIP_HOLDER,
+        CUT_POWER,
         "power-off-vip-holder",
         moves_vip=True,
         quick=True,
     ),
-    _power_off(
+    Drill(
         "power-off-backup",
         "cut the power of a control-plane node that does not hold the VIP",
         Who.BACKUP,
+        CUT_POWER,
         "power-off-control-plane-node",
         quick=True,
     ),
-    _power_off(
+    Drill(
         "power-off-etcd-leader",
         "cut the power of the machine of etcd's leader",
         Who.ETCD_LEADER,
+        CUT_POWER,
         "power-off-vip-holder",
         moves_vip=None,
     ),
@@ -234,7 +240,40 @@ DRILLS: tuple[Drill, ...] = (
         "lose the holder's VRRP adverts, and nothing else",
         Who.VIP_HOLDER,
         faults.adverts_are_lost,
-        "keepalived-hang",
+        NO_BUDGET,
+        moves_vip=None,
+    ),
+    Drill(
+        "cut-from-peers",
+        "cut the VIP's holder off from the other machines of the cluster, and not from clients",
+        Who.VIP_HOLDER,
+        faults.cut_off_from_peers,
+        NO_BUDGET,
+        moves_vip=None,
+    ),
+    Drill(
+        "cut-from-clients",
+        "cut the VIP's holder off from clients, and not from the other machines of the cluster",
+        Who.VIP_HOLDER,
+        faults.cut_off_from_clients,
+        NO_BUDGET,
+        moves_vip=None,
+    ),
+    Drill(
+        "half-deaf",
+        "lose all that the VIP's holder sends; it still hears everybody",
+        Who.VIP_HOLDER,
+        faults.half_deaf,
+        "cut-vip-holder",
+        moves_vip=True,
+        isolates=True,
+    ),
+    Drill(
+        "lossy-vip-holder",
+        "lose one in ten packets from and to the VIP's holder",
+        Who.VIP_HOLDER,
+        faults.loses_packets,
+        NO_BUDGET,
         moves_vip=None,
     ),
     Drill(

@@ -128,6 +128,12 @@ def adverts_are_lost(design: Design, machine: Machine) -> Fault:
     return _filtered(design, machine, inbound="accept", outbound="ip protocol 112 drop\n    accept")
 
 
+def loses_packets(design: Design, machine: Machine) -> Fault:
+    """One in ten, in each direction, whatever they are; SSH loses none."""
+    lose = "numgen random mod 10 0 drop\n    accept"
+    return _filtered(design, machine, inbound=lose, outbound=lose)
+
+
 def half_deaf(design: Design, machine: Machine) -> Fault:
     """One way: it hears everybody, and nobody hears it."""
     return _filtered(design, machine, inbound="accept", outbound="drop")

@@ -96,7 +96,9 @@ def _unfit(history: History) -> list[str]:
 def _too_short(history: History, fault: Mark, within_s: float) -> list[str]:
     assert history.end is not None
     watched_s = history.end.t - fault.t - fault.error
-    return [f"watched for {watched_s:.1f} s after the fault, {within_s:.3g} s are needed"] if watched_s < within_s else []
+    return (
+        [f"watched for {watched_s:.1f} s after the fault, {within_s:.3g} s are needed"] if watched_s < within_s else []
+    )
 
 
 def _judge(history: History, idle: Idle, within_s: float) -> _Judged:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from haplane.drills import running
@@ -23,8 +25,27 @@ class Played:
     why_not: str = ""
 
 
-async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int) -> tuple[Played, ...]:
-    """Raises HaplaneError only when no drill at all could be run."""
+def shuffled(drills: Sequence[Drill], seed: int) -> Iterator[Drill]:
+    """Without end, every drill once before any comes again; the same seed gives the same order."""
+    order = random.Random(seed)
+    while True:
+        yield from order.sample(drills, len(drills))
+
+
+async def play_for(drills: Iterator[Drill], asked: Asked, *, within_s: float) -> tuple[Played, ...]:
+    """As many as begin within this time; those that came more than once have several results."""
+    ends = time.monotonic() + within_s
+    played: dict[str, Played] = {}
+    while time.monotonic() < ends:
+        (one,) = await play([next(drills)], asked, repeat=1, fails=False)
+        before = played.get(one.drill.name)
+        results = (*before.results, *one.results) if before else one.results
+        played[one.drill.name] = Played(one.drill, results, one.why_not or (before.why_not if before else ""))
+    return tuple(played.values())
+
+
+async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: bool = True) -> tuple[Played, ...]:
+    """fails: raise HaplaneError when no drill at all could be run."""
     played: list[Played] = []
     failed: HaplaneError | None = None
     for number, drill in enumerate(drills, start=1):
@@ -41,7 +62,7 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int) -> tuple[P
                 asked.progress.done("suite", f"{drill.name} was not run: {why_not}")
                 break
         played.append(Played(drill, tuple(results), why_not))
-    if failed and not any(one.results for one in played):
+    if fails and failed and not any(one.results for one in played):
         raise failed
     return tuple(played)
 
