@@ -17,7 +17,7 @@ from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, balan
 from haplane.observe.preflight.firewall import Packet, dropping_rule
 from haplane.observe.preflight.installed import HAPROXY_FILE, KEEPALIVED_FILE, MOST_BYTES
 from haplane.observe.preflight.keepalived_checks import is_as_designed
-from haplane.observe.preflight.probe import Part, Tested
+from haplane.observe.preflight.probe import Checked, Part
 
 
 def _view(seen: Seen, name: str) -> View:
@@ -129,7 +129,7 @@ def configuration_accepted(seen: Seen) -> Iterator[Said]:
                 yield Trouble(name, because, Severity.WARNING, cure="haplane apply replaces the file")
 
 
-def _haproxy(tested: Tested) -> tuple[str, Severity | None]:
+def _haproxy(tested: Checked) -> tuple[str, Severity | None]:
     if tested.code == 124:
         return "haproxy -c did not end", None
     if tested.code:
@@ -147,7 +147,7 @@ _KEEPALIVED = {
 }
 
 
-def _keepalived(tested: Tested) -> tuple[str, Severity | None]:
+def _keepalived(tested: Checked) -> tuple[str, Severity | None]:
     if not tested.code:
         return "", None
     what, severity = _KEEPALIVED.get(tested.code, ("", None))
@@ -155,7 +155,7 @@ def _keepalived(tested: Tested) -> tuple[str, Severity | None]:
     return (f"{what}; {said}" if what else said), severity
 
 
-def _first(tested: Tested, mark: str = "") -> str:
+def _first(tested: Checked, mark: str = "") -> str:
     """The first line with the mark, else the first one: the others follow from it, often enough."""
     line = next((one for one in tested.lines if mark in one), next(iter(tested.lines), "nothing"))
     return line.rpartition("] ")[2].strip() if mark else line.strip()

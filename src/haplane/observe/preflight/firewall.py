@@ -88,7 +88,7 @@ def _walk(
             inner = chains[table, where]
             found = _walk(chains, table, inner, packet, stale=is_stale, above=(*above, chain.name))
             if isinstance(found, str):
-                return found
+                return f"{chain.name}: {text}; {found}" if rule.is_stale else found
             # Decided there for certain; from a goto nobody comes back.
             if found or verdict == "goto":
                 return found
@@ -135,7 +135,7 @@ def _rule(text: str) -> _Rule:
     verdict = (found[1] or found[2]) if found else ""
     conditions = text[: found.start()] if found else text
     mapped = _STATE_MAP.search(conditions)
-    by_state = dict(re.findall(r"(\w+) *: *((?:jump|goto) \S+|\w+)", mapped[1])) if mapped else {}
+    by_state = dict(re.findall(r"(\w+) *: *((?:jump|goto) [^\s,]+|\w+)", mapped[1])) if mapped else {}
     if mapped:
         conditions = conditions.replace(mapped[0], "")
     is_stale = "invalid" in by_state

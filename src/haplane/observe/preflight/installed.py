@@ -11,7 +11,7 @@ from haplane.components.base import join_host_port
 from haplane.components.haproxy import APISERVER_PORT
 from haplane.design.design import Design
 from haplane.model.cluster import Machine, Role
-from haplane.observe.preflight.probe import Access, Encryption, Installed, Tested
+from haplane.observe.preflight.probe import Access, Checked, Encryption, Installed
 
 PKI = "/etc/kubernetes/pki"
 # What all control-plane machines have in common.
@@ -32,7 +32,10 @@ say() {
 }
 text() { printf '%s\t%s\n' "$1" "$(head -c @MOST@ | base64 -w0)"; }
 # Who tests a configuration prints lines of it, and one may hold a password.
-tested() { out=$("$@" 2>&1 </dev/null); code=$?; printf '%s\n' "$out" | grep -v auth_ | text "tested$T$code"; }
+tested() {
+  out=$("$@" 2>&1 </dev/null); code=$?
+  printf '%s\n' "$out" | sed 's/\(auth_[a-z]*\).*/\1 .../' | text "tested$T$code"
+}
 conf=@KEEPALIVED_FILE@; cfg=@HAPROXY_FILE@
 for p in haproxy keepalived; do command -v $p >/dev/null && say program $p; done
 if command -v keepalived >/dev/null; then
@@ -123,7 +126,7 @@ def parse(output: str) -> Installed:
         accounts={name: there == "yes" for name, there in rows("account", 2)},
         unit={values[0]: values[1] for values in rows("unit", 2)},
         tests={
-            program: Tested(int(code), tuple(line for line in _text(text).splitlines() if line.strip()))
+            program: Checked(int(code), tuple(line for line in _text(text).splitlines() if line.strip()))
             for program, code, text in rows("tested", 3)
             if code.isdecimal()
         },

@@ -126,8 +126,8 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What a program said of its own configuration. Lines that may hold a password are left out."""
+class Checked:
+    """What a program said of its own configuration. What may be a password is left out."""
 
     code: int
     lines: tuple[str, ...] = ()
@@ -161,7 +161,7 @@ class Installed:
     access: Mapping[str, Access] = field(default_factory=dict)
     accounts: Mapping[str, bool] = field(default_factory=dict)
     unit: Mapping[str, str] = field(default_factory=dict)
-    tests: Mapping[str, Tested] = field(default_factory=dict)
+    tests: Mapping[str, Checked] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     encryption: Encryption | None = None
     readyz: str = ""
