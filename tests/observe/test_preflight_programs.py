@@ -55,6 +55,8 @@ module\tbr_netfilter\tmissing\tmodprobe: FATAL: Module br_netfilter not found
 forward\t0\tyes
 containerd_systemd\ttrue
 kubelet_driver\tsystemd
+nonlocal_bind\t4\t1
+nonlocal_bind\t6\t0
 rp_filter\tall\t0
 rp_filter\teth0\t2
 route\t10.77.0.12\teth0
@@ -89,6 +91,7 @@ def test_a_machine_is_read() -> None:
     assert found.modules["br_netfilter"] == Module("missing", "modprobe: FATAL: Module br_netfilter not found")
     assert (found.forwards, found.forwarding_settable, found.containerd_systemd) == (False, True, True)
     assert found.routes == {ip_address("10.77.0.12"): "eth0"}
+    assert found.nonlocal_bind == {4: True, 6: False}
     assert found.gateways == ("10.77.0.1",)
     assert found.units == {"keepalived": "enabled", "etcd": ""}
     assert found.conntrack == (81, 262144)

@@ -110,7 +110,7 @@ def test_a_machine_that_is_lost_does_not_hold_up_the_others(tmp_path: Path, monk
         async with three_machines(tmp_path) as (cluster, remotes):
             remotes["cp3"]._connection.abort()
             await asyncio.sleep(0.1)
-            return await read(cluster, remotes, slow=False, progress=Silent())
+            return await read(Design(cluster), remotes, slow=False, progress=Silent())
 
     probes = asyncio.run(scenario())
     assert set(probes["cp3"].missing) >= {Part.HOST, Part.CLOCK, Part.MEETING, Part.ASKING}

@@ -28,6 +28,8 @@ DOWN_FILE = f"{RUN}/haproxy-down"
 
 # One connection of this proxy takes about 33 kB (two buffers), and two file descriptors.
 BYTES_PER_CONNECTION = 33_000
+# Listeners, checks, peers, its log and sockets.
+DESCRIPTORS_BESIDES = 400
 MAX_CONNECTIONS = 10_000
 
 CONFIG = """\
@@ -192,7 +194,7 @@ ExecStopPost=/bin/sh -c 'mkdir -p {{ run }} && echo 1 > {{ down_file }}'
 
 def max_connections(view: View) -> int:
     """As many as descriptors and a quarter of the memory allow, at most MAX_CONNECTIONS."""
-    by_files = view.measured.open_files // 2 - 200
+    by_files = (view.measured.open_files - DESCRIPTORS_BESIDES) // 2
     by_memory = view.measured.memory_bytes // 4 // BYTES_PER_CONNECTION
     return max(500, min(MAX_CONNECTIONS, by_files, by_memory))
 
@@ -246,7 +248,7 @@ def design(view: View) -> ComponentDesign:
         servers=[(one.name, join_host_port(one.address, APISERVER_PORT)) for one in view.cluster.control_plane],
         clients=waiting.haproxy_sections(view),
     )
-    open_files = min(view.measured.open_files, 2 * max_connections(view) + 400)
+    open_files = min(view.measured.open_files, 2 * max_connections(view) + DESCRIPTORS_BESIDES)
     drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=DOWN_FILE, slice=SLICE)
     enable = f"{ENABLE}\n{waiting.haproxy_commands(view)}"
     after_ms = sessions_end_after_ms(timing(view).connect_ms)

@@ -12,7 +12,7 @@ from tests.design.hazards.planted_machines import MACHINES
 from tests.design.hazards.planted_vip import VIP
 
 from haplane.design.hazards import CATALOGUE, Hazard, Moment
-from haplane.design.hazards.unseen import NOT_IN_FILE, PARTLY
+from haplane.design.hazards.unseen import NOT_IN_FILE, NOT_ON_MACHINES, PARTLY
 from haplane.observe.preflight import CHECKS
 
 PLANTED = (*MACHINES, *VIP, *BALANCER, *API)
@@ -72,7 +72,7 @@ def _preflight(hazard: Hazard) -> str:
     if Moment.PREFLIGHT not in hazard.moments:
         return ""
     names = [f"`{check.name}`" for check in CHECKS if check.hazard == hazard.id]
-    return ", ".join(names) or "not yet: see preflight.md"
+    return ", ".join(names) or f"not yet: {NOT_ON_MACHINES[hazard.id]}"
 
 
 def _lint(hazard: Hazard) -> str:

@@ -15,10 +15,11 @@ from tests.model.clusters import three_nodes
 from haplane.design.design import Design
 from haplane.design.hazards import CATALOGUE, Moment, Severity, lint, stops
 from haplane.design.hazards.registry import CHECKS, hazard
-from haplane.design.hazards.unseen import NOT_IN_FILE, PARTLY
+from haplane.design.hazards.unseen import NOT_IN_FILE, NOT_ON_MACHINES, PARTLY
 from haplane.lab.files import LabPaths, write_default
 from haplane.model.cluster import Cluster, Machine, Role, Ssh
 from haplane.model.file import read_cluster
+from haplane.observe import preflight
 
 DOCS = Path(__file__).parents[3] / "docs" / "hazards.md"
 # Found by `lint` itself.
@@ -51,6 +52,13 @@ def test_every_hazard_of_the_file_is_checked_or_has_a_reason() -> None:
     assert of_the_file == {*CHECKS, *NOT_IN_FILE, *OF_ACCEPT}
     assert len(of_the_file) == len(CHECKS) + len(NOT_IN_FILE) + len(OF_ACCEPT)
     assert {*PARTLY} <= {*CHECKS}
+
+
+def test_every_hazard_of_the_machines_is_checked_or_has_a_reason() -> None:
+    of_the_machines = {one.id for one in CATALOGUE.values() if Moment.PREFLIGHT in one.moments}
+    looked_for = {one.hazard for one in preflight.CHECKS} & of_the_machines
+    assert of_the_machines == {*looked_for, *NOT_ON_MACHINES}
+    assert not looked_for & {*NOT_ON_MACHINES}
 
 
 def test_every_check_has_a_planted_hazard() -> None:

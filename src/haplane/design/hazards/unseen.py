@@ -1,4 +1,4 @@
-"""Hazards of the file that it cannot have yet, because it has no keys for what they are about."""
+"""Hazards that cannot be looked for yet: the file has no keys, or the machines nothing, for what they are about."""
 
 from __future__ import annotations
 
@@ -42,5 +42,25 @@ PARTLY: Mapping[str, str] = MappingProxyType(
         "api-node-grace": "kubelet's environment (DISABLE_HTTP2): the file cannot set it",
         "host-identity": "host names are keys of one mapping and cannot repeat; machine ids and MAC addresses are on "
         "the machines",
+    }
+)
+
+_UPGRADE = "it needs the plan of an upgrade, which does not exist yet"
+
+# hazard id -> why preflight cannot look for it on the machines yet.
+NOT_ON_MACHINES: Mapping[str, str] = MappingProxyType(
+    {
+        "lb-external-hairpin": "it needs an endpoint that somebody else owns, which is not applied yet",
+        "svc-check-protocol": _SERVICES,
+        "svc-certificate": _SERVICES,
+        "svc-lvs-dr-arp": _LVS,
+        "etcd-replace-order": "it needs the plan of a replaced member, which does not exist yet",
+        "api-shutdown-delay": "how an apiserver stops is seen only when one does",
+        "api-leader-election": "it is in the running cluster's leases, and no command looks there for hazards yet",
+        "cert-join-credentials": "credentials are made for each join and end with it; there is no plan that keeps them",
+        "upgrade-skew": _UPGRADE,
+        "upgrade-order": _UPGRADE,
+        "upgrade-no-margin": _UPGRADE,
+        "upgrade-etcd-jump": _UPGRADE,
     }
 )

@@ -1,7 +1,8 @@
 """What is read from machines before a change, and what it means.
 
-`host`, `meeting`, `asking`, `timing`: one command each and a pure parser. `*_checks`: pure judges. `report`: all of
-them together. `run`: the only module that touches a machine.
+`host`, `installed`, `meeting`, `asking`, `timing`: one command each and a pure parser. `keepalived_file`, `firewall`:
+what files and rules mean. `*_checks`: pure judges. `report`: all of them together. `run`: the only module that touches
+a machine.
 """
 
 from haplane.observe.preflight.check import Check, Outcome, Result

@@ -58,6 +58,9 @@ say kubelet_driver "$(sed -n 's/^cgroupDriver: *//p' /var/lib/kubelet/config.yam
 for f in /proc/sys/net/ipv4/conf/*/rp_filter; do
   name=${f#/proc/sys/net/ipv4/conf/}; say rp_filter "${name%/rp_filter}" "$(cat $f)"
 done
+for v in 4 6; do
+  f=/proc/sys/net/ipv$v/ip_nonlocal_bind; [ -r $f ] && say nonlocal_bind $v "$(cat $f)"
+done
 for a in @PEERS@; do
   say route $a "$(ip -o route get $a 2>/dev/null | awk '{for (i=1; i<NF; i++) if ($i=="dev") {print $(i+1); exit}}')"
 done
@@ -143,6 +146,7 @@ def parse(output: str) -> Host:
         containerd_systemd={"true": True, "false": False}.get(one("containerd_systemd")),
         kubelet_driver=one("kubelet_driver").strip("'\""),
         rp_filter={name: int(value) for name, value in rows("rp_filter", 2) if value.isdecimal()},
+        nonlocal_bind={int(version): value == "1" for version, value in rows("nonlocal_bind", 2)},
         routes={ip_address(peer): device for peer, device in rows("route", 2) if device},
         gateways=_distinct(rows("gateway", 1)),
         name_servers=_distinct(rows("name_server", 1)),

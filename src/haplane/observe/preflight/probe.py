@@ -14,6 +14,7 @@ class Part(StrEnum):
     """What is read with one command, and so is there or missing together."""
 
     HOST = "host"
+    INSTALLED = "installed"
     CLOCK = "clock"
     MEETING = "meeting"
     ASKING = "asking"
@@ -54,6 +55,7 @@ class Host:
 
     system: ID and VERSION_ID of os-release. container, hypervisor: as systemd-detect-virt calls them, empty if none.
     listeners: None when nobody could say. open_files, memory_bytes: None when they were not told.
+    nonlocal_bind: IP version -> whether the sysctl ip_nonlocal_bind allows it; a version without it is missing.
     routes: peer -> the interface of the way to it. synchronised: None when nobody could say. units: name -> as
     systemctl is-enabled says, empty if there is none. certificates: path -> PEM. resolved: of the endpoint's name.
     """
@@ -79,6 +81,7 @@ class Host:
     containerd_systemd: bool | None = None
     kubelet_driver: str = ""
     rp_filter: Mapping[str, int] = field(default_factory=dict)
+    nonlocal_bind: Mapping[int, bool] = field(default_factory=dict)
     routes: Mapping[Address, str] = field(default_factory=dict)
     gateways: tuple[str, ...] = ()
     name_servers: tuple[str, ...] = ()
@@ -105,6 +108,68 @@ class Host:
     def is_member(self) -> bool:
         """A cluster was made here."""
         return self.membership.startswith("done ")
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may do what with a file or folder: permissions as in st_mode, and the owners' numbers."""
+
+    mode: int
+    owner: int
+    group: int
+
+    @property
+    def is_roots_alone(self) -> bool:
+        """Nobody else can change it. keepalived asks the same of scripts (utils.c): sticky folders are fine."""
+        by_others = self.mode & 0o002 or (self.group and self.mode & 0o020)
+        return not self.owner and (not by_others or bool(self.mode & 0o1000))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a program said of its own configuration. What may be a password is left out."""
+
+    code: int
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """The apiserver's encryption configuration. path: empty if it has none; sha256: empty if it cannot be read."""
+
+    path: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What a cluster needs and is there already, and which rules of the machine are in its way.
+
+    programs: haproxy, keepalived. keepalived_version: None where it is not installed or does not say.
+    keepalived_file: its text, empty if there is none; it may hold a password. access: path -> of scripts that it names,
+    and of the folders above them. accounts: users and groups that it names -> whether they exist. unit: property of
+    keepalived.service -> value. tests: program -> what it says of its configuration. digests: path -> sha256.
+    encryption: None where there is no apiserver. readyz: the HTTP status for somebody without credentials, empty if
+    nobody was asked, 000 if nobody answered. rules: nft, iptables or ip6tables -> the ruleset. selinux: Enforcing,
+    Permissive, Disabled, empty where there is none; haproxy_connects: its boolean, None if there is none. denied: log
+    lines of the last day about HAProxy and keepalived, None if nobody could look.
+    """
+
+    programs: frozenset[str] = frozenset()
+    keepalived_version: tuple[int, ...] | None = None
+    keepalived_file: str = field(default="", repr=False)
+    access: Mapping[str, Access] = field(default_factory=dict)
+    accounts: Mapping[str, bool] = field(default_factory=dict)
+    unit: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, Checked] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    encryption: Encryption | None = None
+    readyz: str = ""
+    rules: Mapping[str, str] = field(default_factory=dict)
+    selinux: str = ""
+    haproxy_connects: bool | None = None
+    apparmor: bool = False
+    denied: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +252,7 @@ class Probe:
     """All that is known of one machine. missing: what could not be read -> why; the part itself is then empty."""
 
     host: Host = Host()
+    installed: Installed = Installed()
     clock: Clock = Clock()
     meeting: Meeting = Meeting()
     asking: Asking = Asking()

@@ -9,7 +9,14 @@ from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding, with_acceptance
 from haplane.model.cluster import Cluster, Machine
 from haplane.model.facts import MachineFacts, MeasuredFacts
-from haplane.observe.preflight import host_checks, network_checks, state_checks, vip_checks
+from haplane.observe.preflight import (
+    balancer_checks,
+    host_checks,
+    keepalived_checks,
+    network_checks,
+    state_checks,
+    vip_checks,
+)
 from haplane.observe.preflight.check import Check, Result, Seen
 from haplane.observe.preflight.probe import Part, Probe
 
@@ -35,6 +42,16 @@ CHECKS: tuple[Check, ...] = (
     vip_checks.multicast_arrives,
     vip_checks.vip_may_move,
     vip_checks.endpoint_resolves,
+    keepalived_checks.keepalived_alike,
+    keepalived_checks.scripts_run,
+    keepalived_checks.keepalived_ordered,
+    keepalived_checks.interval_understood,
+    balancer_checks.connections_fit,
+    balancer_checks.bind_possible,
+    balancer_checks.readyz_open,
+    balancer_checks.configuration_accepted,
+    balancer_checks.unknown_packets_answered,
+    balancer_checks.policy_allows,
     network_checks.ports_open,
     network_checks.no_loss,
     network_checks.etcd_timers_fit,
@@ -51,6 +68,8 @@ CHECKS: tuple[Check, ...] = (
     host_checks.units_enabled,
     state_checks.certificates_valid,
     state_checks.endpoint_in_certificate,
+    state_checks.etcd_certificates_fit,
+    state_checks.keys_shared,
 )
 
 

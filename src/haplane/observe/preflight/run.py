@@ -15,8 +15,8 @@ from haplane.design.hazards.finding import Severity
 from haplane.model.cluster import Cluster, Machine
 from haplane.model.errors import HaplaneError
 from haplane.model.progress import Progress
-from haplane.observe.preflight import asking, host, meeting, perl, timing
-from haplane.observe.preflight.probe import Asking, Clock, Disk, Host, Part, Probe, Stall
+from haplane.observe.preflight import asking, host, installed, meeting, perl, timing
+from haplane.observe.preflight.probe import Asking, Clock, Disk, Host, Installed, Part, Probe, Stall
 from haplane.observe.preflight.report import Report, judge
 from haplane.transport.ssh import Remote
 
@@ -51,7 +51,7 @@ async def preflight(
     slow: also the disk's speed (at most 5 s) and stalls (stall_s seconds), and a longer ear for strangers. What fails
     on one machine is not tried there, and the report says why.
     """
-    probes = await read(design.cluster, remotes, slow=slow, progress=progress, stall_s=stall_s)
+    probes = await read(design, remotes, slow=slow, progress=progress, stall_s=stall_s)
     report = judge(design, probes, slow=slow)
     for name in probes:
         progress.done(name, _summary(report, name))
@@ -59,9 +59,10 @@ async def preflight(
 
 
 async def read(
-    cluster: Cluster, remotes: Mapping[str, Remote], *, slow: bool, progress: Progress, stall_s: float = timing.STALL_S
+    design: Design, remotes: Mapping[str, Remote], *, slow: bool, progress: Progress, stall_s: float = timing.STALL_S
 ) -> Mapping[str, Probe]:
     """What `judge` judges, by machine. A machine without a remote is not in it."""
+    cluster = design.cluster
     machines = {name: machine for name, machine in cluster.machines.items() if name in remotes}
     notes = {name: _Notes() for name in machines}
 
@@ -75,6 +76,13 @@ async def read(
             note, Part.HOST, remote, host.command(cluster, machine), host.parse, what="read the machine", seconds=30
         )
         note.probe = replace(note.probe, host=found or Host())
+
+    async def installed_of(machine: Machine, remote: Remote, note: _Notes) -> None:
+        script = installed.command(design, machine)
+        found = await _parsed(
+            note, Part.INSTALLED, remote, script, installed.parse, what="read what is installed", seconds=30
+        )
+        note.probe = replace(note.probe, installed=found or Installed())
 
     async def clock_of(machine: Machine, remote: Remote, note: _Notes) -> None:
         try:
@@ -109,6 +117,7 @@ async def read(
             note.probe = replace(note.probe, stall=found or Stall())
 
     await each("read", host_of)
+    await each("read what is installed", installed_of)
     await each("compare the clock", clock_of)
     for name in machines:
         progress.step(name, "meet the other machines")

@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from haplane.components.etcd import PKI as ETCD_PKI
 from haplane.components.kubernetes import certificate_names
 from haplane.design.hazards.finding import Severity
 from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, changed, check, control_plane, etcd_members
+from haplane.observe.preflight.installed import PKI, SHARED_KEYS
 from haplane.observe.preflight.probe import Host, Part
 
 # etcd's FAQ: p99 of fdatasync below 10 ms.
@@ -90,6 +94,86 @@ def endpoint_in_certificate(seen: Seen) -> Iterator[Said]:
         names = _names(certificate)
         if missing := [one for one in map(str, certificate_names(seen.cluster)) if one not in names]:
             yield Trouble(name, f"{APISERVER} lacks {', '.join(missing)}")
+
+
+@check(
+    "etcd-certificates-fit",
+    hazard="etcd-cert-mismatch",
+    sentence="etcd's certificates name its machine, come from its CA, and serve a member that calls another",
+    cure="issue them again (kubeadm init phase certs etcd-peer, etcd-server), with the CA that the other members have",
+    concerns=etcd_members,
+)
+def etcd_certificates_fit(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        found = _certificates(probe.host)
+        folder = next((one for one in (ETCD_PKI, f"{PKI}/etcd") if f"{one}/peer.crt" in found), "")
+        if not folder:
+            yield NotTried(name, "it has no certificates of etcd yet")
+            continue
+        address = str(seen.cluster.machines[name].address)
+        for path in (f"{folder}/peer.crt", f"{folder}/server.crt"):
+            if path not in found:
+                yield NotTried(name, f"{path} is not there")
+            elif (certificate := found[path]) is None:
+                yield NotTried(name, f"{path} is not a certificate that can be read")
+            else:
+                if address not in _names(certificate):
+                    yield Trouble(name, f"{path} lacks {address}")
+                if path.endswith("peer.crt") and not _serves_clients(certificate):
+                    yield Trouble(name, f"{path} cannot be used by a client (it lacks clientAuth)")
+                if (authority := found.get(f"{folder}/ca.crt")) is None:
+                    yield NotTried(name, f"{folder}/ca.crt is not a certificate that can be read")
+                elif not _is_from(certificate, authority):
+                    yield Trouble(name, f"{path} does not come from {folder}/ca.crt")
+
+
+def _serves_clients(certificate: x509.Certificate) -> bool:
+    """Without the extension everything is allowed (RFC 5280, 4.2.1.12)."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.CLIENT_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
+
+
+def _is_from(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+@check(
+    "keys-shared",
+    hazard="cert-shared-keys",
+    sentence="all apiservers have the same CAs, key of service accounts and encryption configuration",
+    cure="copy them from a healthy machine, and restart the static pods",
+    concerns=control_plane,
+    needs=Part.INSTALLED,
+)
+def keys_shared(seen: Seen) -> Iterator[Said]:
+    having: dict[str, dict[str, str]] = {}
+    for name, probe in seen.machines.items():
+        there = probe.installed
+        found = {path: there.digests[path] for path in SHARED_KEYS if path in there.digests}
+        if there.encryption and there.encryption.path and not there.encryption.sha256:
+            yield NotTried(name, f"{there.encryption.path} cannot be read")
+        elif there.encryption:
+            found["its encryption configuration"] = there.encryption.sha256 or "none"
+        if found:
+            having[name] = found
+        else:
+            yield NotTried(name, "it has no keys of a cluster yet")
+    if len(having) == 1:
+        yield from (NotTried(name, "no other control-plane machine that could be read has any") for name in having)
+    for what in dict.fromkeys(one for found in having.values() for one in found):
+        held = {name: found[what] for name, found in having.items() if what in found}
+        usual = max(held.values(), key=list(held.values()).count)
+        others = ", ".join(name for name, digest in held.items() if digest == usual)
+        for name, digest in held.items():
+            if digest != usual:
+                yield Trouble(name, f"{what} is not that of {others}")
 
 
 def _names(certificate: x509.Certificate) -> frozenset[str]:

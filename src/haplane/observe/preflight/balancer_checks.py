@@ -1,0 +1,214 @@
+"""Can the balancer do on these machines what the design asks of it? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from haplane.components import haproxy
+from haplane.components.base import View
+from haplane.components.haproxy import APISERVER_PORT, BYTES_PER_CONNECTION, DESCRIPTORS_BESIDES
+from haplane.components.settings import whole
+from haplane.design.hazards.effective import Told
+from haplane.design.hazards.finding import Severity
+from haplane.design.hazards.listening import bound
+from haplane.model.cluster import EndpointOwner
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, balancers, check, control_plane
+from haplane.observe.preflight.firewall import Packet, dropping_rule
+from haplane.observe.preflight.installed import HAPROXY_FILE, KEEPALIVED_FILE, MOST_BYTES
+from haplane.observe.preflight.keepalived_checks import is_as_designed
+from haplane.observe.preflight.probe import Checked, Part
+
+
+def _view(seen: Seen, name: str) -> View:
+    """The design, made for what the machine has now rather than for what was once measured."""
+    view, host = seen.view(name), seen.machines[name].host
+    measured = replace(
+        view.measured,
+        open_files=host.open_files or view.measured.open_files,
+        memory_bytes=host.memory_bytes or view.measured.memory_bytes,
+    )
+    return replace(view, measured=measured)
+
+
+@check(
+    "connections-fit",
+    hazard="lb-maxconn",
+    sentence="there are descriptors and memory for as many connections as HAProxy may take",
+    cure="leave maxconn to haplane, or give the machine more: a higher limit of open files, more memory",
+    concerns=balancers,
+)
+def connections_fit(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        open_files, memory = probe.host.open_files, probe.host.memory_bytes
+        maxconn = whole(haproxy.settings(_view(seen, name))["global"].get("maxconn"), 0)
+        if not maxconn:
+            yield NotTried(name, "the file leaves maxconn out: HAProxy takes what descriptors allow")
+        if open_files is None or memory is None:
+            yield NotTried(name, "/proc/1/limits or /proc/meminfo does not say")
+        if open_files is not None and 2 * maxconn + DESCRIPTORS_BESIDES > open_files:
+            needed = f"{maxconn} connections need {2 * maxconn + DESCRIPTORS_BESIDES} descriptors"
+            yield Trouble(name, f"{needed}, and a service may have {open_files}")
+        if memory is not None and BYTES_PER_CONNECTION * maxconn > memory / 4:
+            needed = f"{maxconn} connections take {BYTES_PER_CONNECTION * maxconn / 2**20:.0f} MiB"
+            yield Trouble(name, f"{needed}, more than a quarter of the memory ({memory / 2**20:.0f} MiB)")
+
+
+@check(
+    "bind-possible",
+    hazard="lb-nonlocal-bind",
+    sentence="HAProxy can start where the VIP is not",
+    cure="bind to a wildcard (leave bind to haplane), or set net.ipv4.ip_nonlocal_bind = 1 (net.ipv6 likewise)",
+    concerns=balancers,
+)
+def bind_possible(seen: Seen) -> Iterator[Said]:
+    vips = {vip.ip for vip in seen.cluster.endpoint.vips}
+    for name, probe in seen.machines.items():
+        machine = seen.cluster.machines[name]
+        line = bound(Told(seen.cluster, machine, "haproxy", haproxy.settings(seen.view(name))), "bind", "frontend")
+        if line is None or "transparent" in line.parameters:
+            continue
+        for vip in dict.fromkeys(one.address for one in line.listeners if one.address in vips):
+            assert vip is not None
+            allowed = probe.host.nonlocal_bind.get(vip.version)
+            sysctl = f"net.ipv{vip.version}.ip_nonlocal_bind"
+            if allowed is None:
+                yield NotTried(name, f"it has no sysctl {sysctl} to read")
+            elif not allowed:
+                yield Trouble(name, f"HAProxy is told to bind to the VIP {vip}, and {sysctl} is 0")
+
+
+@check(
+    "readyz-open",
+    hazard="lb-check-unauthorized",
+    sentence="apiservers answer /readyz to a balancer, which has no credentials",
+    cure="allow anonymous access to /readyz: --anonymous-auth=true, or an AuthenticationConfiguration whose anonymous "
+    "conditions name the path; and keep the role system:public-info-viewer",
+    concerns=control_plane,
+    needs=Part.INSTALLED,
+)
+def readyz_open(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        status = probe.installed.readyz
+        if status in ("401", "403"):
+            yield Trouble(name, f"its apiserver answers {status} to /readyz without credentials")
+        elif not status:
+            yield NotTried(name, "curl is not there to ask")
+        # Not ready is an answer.
+        elif status not in ("200", "500"):
+            what = "no apiserver answers" if status == "000" else f"what answers ({status}) is no apiserver"
+            yield NotTried(name, f"{what} on port {APISERVER_PORT}")
+
+
+@check(
+    "configuration-accepted",
+    hazard="host-config-test",
+    sentence="HAProxy and keepalived accept the configuration that is there",
+    cure="correct what they complain about in cluster.yaml (haproxy:, keepalived:), then haplane apply",
+    concerns=balancers,
+    needs=Part.INSTALLED,
+)
+def configuration_accepted(seen: Seen) -> Iterator[Said]:
+    files = {"haproxy": HAPROXY_FILE}
+    if seen.cluster.endpoint.by is EndpointOwner.KEEPALIVED:
+        files["keepalived"] = KEEPALIVED_FILE
+    for name, probe in seen.machines.items():
+        there = probe.installed
+        for program, path in files.items():
+            tested = there.tests.get(program)
+            if tested is None:
+                lacks = "has no configuration" if program in there.programs else "is not installed"
+                yield NotTried(name, f"{program} {lacks} there yet")
+                continue
+            because, severity = (_haproxy if program == "haproxy" else _keepalived)(tested)
+            if severity is None and because:
+                yield NotTried(name, because)
+            elif severity is not None and is_as_designed(seen, name, program, path):
+                yield Trouble(name, because, severity)
+            elif severity is not None:
+                yield Trouble(name, because, Severity.WARNING, cure="haplane apply replaces the file")
+
+
+def _haproxy(tested: Checked) -> tuple[str, Severity | None]:
+    if tested.code == 124:
+        return "haproxy -c did not end", None
+    if tested.code:
+        return f"haproxy -c says {tested.code}: {_first(tested, '[ALERT]')}", Severity.ERROR
+    if any("[WARNING]" in line for line in tested.lines):
+        return f"haproxy -c warns: {_first(tested, '[WARNING]')}", Severity.WARNING
+    return "", None
+
+
+# keepalived's own exit codes (lib/scheduler.h), as far as a test has them.
+_KEEPALIVED = {
+    4: ("it cannot run with its configuration", Severity.ERROR),
+    5: ("it runs, but not with all that its configuration says", Severity.WARNING),
+    6: ("it does not run a script, for its security", Severity.ERROR),
+}
+
+
+def _keepalived(tested: Checked) -> tuple[str, Severity | None]:
+    if not tested.code:
+        return "", None
+    what, severity = _KEEPALIVED.get(tested.code, ("", None))
+    said = f"keepalived --config-test says {tested.code}: {_first(tested)}"
+    return (f"{what}; {said}" if what else said), severity
+
+
+def _first(tested: Checked, mark: str = "") -> str:
+    """The first line with the mark, else the first one: the others follow from it, often enough."""
+    line = next((one for one in tested.lines if mark in one), next(iter(tested.lines), "nothing"))
+    return line.rpartition("] ")[2].strip() if mark else line.strip()
+
+
+# ---- what the machine's own rules do to it ----
+
+
+@check(
+    "unknown-packets-answered",
+    hazard="net-stale-flow",
+    sentence="no firewall drops packets of clients whose connection died with the VIP's old holder",
+    cure="before that rule: accept the endpoint's port, or reject with tcp reset",
+    concerns=balancers,
+    needs=Part.INSTALLED,
+)
+def unknown_packets_answered(seen: Seen) -> Iterator[Said]:
+    endpoint = seen.cluster.endpoint
+    for name, probe in seen.machines.items():
+        machine, rules = seen.cluster.machines[name], probe.installed.rules
+        interface = machine.interface or probe.host.interface_of(machine.address)
+        if not rules:
+            yield NotTried(name, "neither nft nor iptables-save is there to ask, or they say nothing")
+            continue
+        packets = [Packet(interface, vip.ip, endpoint.port) for vip in endpoint.vips]
+        found = next((rule for packet in packets if (rule := dropping_rule(rules, packet))), "")
+        if found:
+            yield Trouble(name, f"clients of a VIP that has moved here may wait in the dark: {found}", Severity.WARNING)
+        elif cut := [tool for tool, text in rules.items() if len(text) >= MOST_BYTES]:
+            yield NotTried(name, f"the rules are too many to read all of them ({', '.join(cut)})")
+
+
+@check(
+    "policy-allows",
+    hazard="host-mac-policy",
+    sentence="SELinux and AppArmor let HAProxy and keepalived do their work",
+    cure="setsebool -P haproxy_connect_any on; for AppArmor and other denials mend the profile or the file's label",
+    concerns=balancers,
+    needs=Part.INSTALLED,
+)
+def policy_allows(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        there = probe.installed
+        if probe.host.container:
+            yield NotTried(name, f"it is a container ({probe.host.container}); its host's policy is not asked about")
+            continue
+        if there.selinux == "Enforcing" and there.haproxy_connects is False:
+            evidence = f"SELinux is enforcing, and haproxy_connect_any is off: port {APISERVER_PORT} is no port of HTTP"
+            yield Trouble(name, evidence, Severity.WARNING)
+        for line in there.denied or ():
+            yield Trouble(name, f"denied within a day: {line[:200]}", Severity.WARNING)
+        is_on = there.apparmor or there.selinux in ("Enforcing", "Permissive")
+        if is_on and not there.programs:
+            yield NotTried(name, "nothing is installed there yet that could be denied anything")
+        elif is_on and there.denied is None:
+            yield NotTried(name, "whether something was denied lately: journalctl does not say")
