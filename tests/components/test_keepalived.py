@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.model.clusters import three_nodes, view
 
 from haplane.components import keepalived
-from haplane.components.base import Timers
+from haplane.components.base import Measured, Timers
 from haplane.model.cluster import Cluster
 
 
@@ -85,3 +85,14 @@ def test_the_state_is_read_from_the_daemons_own_dump(number: int, state: str) ->
 @pytest.mark.parametrize("dump", ["", "[", "{}", "[]", '[{"data":{"iname":"other","state":2}}]'])
 def test_a_daemon_that_says_nothing_has_no_state(dump: str) -> None:
     assert keepalived.parse_state(dump) == ""
+
+
+@pytest.mark.parametrize(
+    ("system", "interval"), [("debian 12", "1"), ("ubuntu 24.04", "1"), ("debian 13", "0.5"), ("", "0.5")]
+)
+def test_an_older_keepalived_is_asked_in_whole_seconds(system: str, interval: str) -> None:
+    """keepalived 2.2.7 --config-test: invalid number '0.5', exit code 5."""
+    one = view(three_nodes(), "cp1")
+    there = replace(one, measured=Measured(system=system))
+    assert keepalived.settings(there)["vrrp_script"]["interval"].arguments == interval
+    assert keepalived.timing(there).check_interval_ms == float(interval) * 1000

@@ -17,6 +17,7 @@ FACTS = st.builds(
         NAMES,
         st.builds(
             MachineFacts,
+            system=st.none() | st.sampled_from(["debian 12", "ubuntu 24.04"]),
             interface=st.none() | st.sampled_from(["eth0", "on", "0o10", "1e3", "null", "bond0.100"]),
             fsync_p99_ms=st.none() | TIMES,
             stall_ms=st.none() | TIMES,

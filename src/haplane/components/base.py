@@ -110,12 +110,13 @@ class Measured:
     """What was read from a machine and cannot be derived from the file.
 
     interface: the one that has the machine's address; open_files: the hard limit a service may have;
-    memory_bytes: physical memory.
+    memory_bytes: physical memory. system: ID and VERSION_ID of os-release, empty if not known.
     """
 
     interface: str = "eth0"
     open_files: int = 524288
     memory_bytes: int = 4 << 30
+    system: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from haplane.model.cluster import Cast, Cluster, Interface
 INSTANCE = "api"
 CHECK_FILE = f"{LIBEXEC}/check-balancer"
 TOP_PRIORITY = 250
+# Systems whose keepalived (2.2.7, 2.2.8) refuses a fraction as the interval of a script; 2.3.2 reads it.
+WHOLE_SECONDS = frozenset({"debian 12", "ubuntu 24.04"})
 # Two backups whose skew differs by less both claim the VIP.
 SKEW_APART_MS = 10
 
@@ -122,7 +124,7 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             "script": Setting(
                 f'"{CHECK_FILE}"', "the balancer's own page, on loopback; the others' only if it serves nobody"
             ),
-            "interval": Setting(f"{timers.check_interval_ms / 1000:g}", "how soon a hung balancer is seen"),
+            "interval": _check_interval(view),
             "timeout": Setting("1", "for the script itself; the question in it ends sooner"),
             "fall": Setting("2", "one question may be lost"),
             "rise": Setting("2", "a balancer that flaps does not get the VIP"),
@@ -144,6 +146,14 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
     }
     own = (("keepalived",), cluster.keepalived), (("machines", machine.name, "keepalived"), machine.keepalived)
     return overridden(derived, *own)
+
+
+def _check_interval(view: View) -> Setting:
+    interval_s = view.timers.check_interval_ms / 1000
+    if view.measured.system in WHOLE_SECONDS and interval_s % 1:
+        because = f"how soon a hung balancer is seen; keepalived of {view.measured.system} reads whole seconds only"
+        return Setting(f"{math.ceil(interval_s)}", because)
+    return Setting(f"{interval_s:g}", "how soon a hung balancer is seen")
 
 
 ENABLE = "systemctl daemon-reload\nsystemctl enable -q keepalived"

@@ -39,4 +39,5 @@ def _measured(kept: MachineFacts, asked: Measured) -> Measured:
         interface=kept.interface or asked.interface,
         open_files=kept.open_files or asked.open_files,
         memory_bytes=kept.memory_bytes or asked.memory_bytes,
+        system=kept.system or asked.system,
     )

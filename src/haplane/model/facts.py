@@ -19,9 +19,9 @@ from haplane.model.values import InterfaceName, Label
 
 HEADER = """\
 # Measured by `haplane preflight` on the machines of cluster.yaml, whose design is made from both files. Keep them
-# together. open_files: how many a service may have open. Milliseconds: fsync_p99_ms of small writes where etcd's data
-# lies, stall_ms the longest pause of a process, round_trip_ms the mean to each other machine. router_ids: VRRP routers
-# of others that were heard on the network.
+# together. system: as /etc/os-release says. open_files: how many a service may have open. Milliseconds: fsync_p99_ms of
+# small writes where etcd's data lies, stall_ms the longest pause of a process, round_trip_ms the mean to each other
+# machine. router_ids: VRRP routers of others that were heard on the network.
 """
 
 
@@ -29,9 +29,9 @@ HEADER = """\
 class MachineFacts:
     """None: not measured.
 
-    interface: the one that has the machine's address. open_files: how many a service may have open. memory_bytes: of
-    the machine. fsync_p99_ms: of small writes where etcd's data lies.
-    stall_ms: the longest overshoot of a short sleep. round_trip_ms: machine name -> mean round trip to it.
+    system: ID and VERSION_ID of os-release. interface: the one that has the machine's address. open_files: how many a
+    service may have open. memory_bytes: of the machine. fsync_p99_ms: of small writes where etcd's data lies. stall_ms:
+    the longest overshoot of a short sleep. round_trip_ms: machine name -> mean round trip to it.
     """
 
     interface: str | None = None
@@ -40,10 +40,12 @@ class MachineFacts:
     round_trip_ms: Mapping[str, float] = field(default_factory=dict)
     open_files: int | None = None
     memory_bytes: int | None = None
+    system: str | None = None
 
     def updated_by(self, newer: MachineFacts) -> MachineFacts:
         """What the newer one did not measure stays."""
         return MachineFacts(
+            system=newer.system or self.system,
             interface=newer.interface or self.interface,
             open_files=newer.open_files or self.open_files,
             memory_bytes=newer.memory_bytes or self.memory_bytes,
@@ -102,6 +104,7 @@ def _machine_lines(machines: Mapping[str, MachineFacts]) -> Iterator[str]:
     for name, machine in sorted(machines.items()):
         # In quotes: to some YAML readers a plain 0o1 or 1e3 is a number.
         values = {
+            "system": json.dumps(machine.system) if machine.system else "",
             "interface": json.dumps(machine.interface) if machine.interface else "",
             "open_files": str(machine.open_files or ""),
             "memory_bytes": str(machine.memory_bytes or ""),
@@ -128,6 +131,7 @@ class _Section(BaseModel):
 
 
 class _Machine(_Section):
+    system: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+ [A-Za-z0-9._-]+$", max_length=60)] | None = None
     interface: InterfaceName | None = None
     open_files: Annotated[int, Field(ge=1)] | None = None
     memory_bytes: Annotated[int, Field(ge=1)] | None = None
@@ -143,6 +147,8 @@ class _File(_Section):
 
 _EXPECTED = {
     "string_type": "text",
+    "string_pattern_mismatch": "a name and a version, such as debian 13",
+    "string_too_long": "a name and a version, such as debian 13",
     "int_type": "a whole number",
     "float_type": "a number",
     "list_type": "a list",

@@ -132,6 +132,8 @@ def parse(output: str) -> Facts:
             interface=single.get("interface") or default.interface,
             open_files=_number(single.get("open_files"), default.open_files),
             memory_bytes=_number(single.get("memory"), default.memory_bytes),
+            # Without the architecture.
+            system=" ".join(single.get("system", "").split()[:2]),
         ),
         hostname=single.get("hostname", ""),
         system=single.get("system", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from haplane.components.base import View
@@ -63,7 +63,9 @@ class Seen:
         return self.design.cluster
 
     def view(self, machine: str) -> View:
-        return self.design.view(machine)
+        """As designed for the system that was found, which the design may not know yet."""
+        view, host = self.design.view(machine), self.all.get(machine, Probe()).host
+        return replace(view, measured=replace(view.measured, system=host.system or view.measured.system))
 
     @property
     def unread(self) -> tuple[str, ...]:

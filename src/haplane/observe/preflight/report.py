@@ -112,6 +112,7 @@ def measured_facts(design: Design, probes: Mapping[str, Probe]) -> MeasuredFacts
 def _facts(cluster: Cluster, machine: Machine, probe: Probe) -> MachineFacts:
     trips = probe.asking.trips
     return MachineFacts(
+        system=probe.host.system or None,
         interface=probe.host.interface_of(machine.address) or None,
         open_files=probe.host.open_files,
         memory_bytes=probe.host.memory_bytes,
