@@ -96,3 +96,11 @@ def test_an_older_keepalived_is_asked_in_whole_seconds(system: str, interval: st
     there = replace(one, measured=Measured(system=system))
     assert keepalived.settings(there)["vrrp_script"]["interval"].arguments == interval
     assert keepalived.timing(there).check_interval_ms == float(interval) * 1000
+
+
+def test_an_older_keepalived_tests_its_configuration_where_it_has_no_parent() -> None:
+    there = replace(view(three_nodes(), "cp1"), measured=Measured(system="debian 12"))
+    (validated,) = [files for files in keepalived.design(there).file_sets if files.validate]
+    assert validated.validate.startswith("unshare --pid --fork keepalived --config-test ")
+    (validated,) = [files for files in keepalived.design(view(three_nodes(), "cp1")).file_sets if files.validate]
+    assert validated.validate.startswith("keepalived --config-test ")

@@ -148,6 +148,14 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
     return overridden(derived, *own)
 
 
+def config_test(system: str) -> str:
+    """keepalived 2.2.7 takes any parent but none for a sign that it is orphaned, and ends itself (acassen/keepalived#2587).
+
+    So it gets a process namespace of its own, in which it has none.
+    """
+    return f"{'unshare --pid --fork ' if system == 'debian 12' else ''}keepalived --config-test"
+
+
 def _check_interval(view: View) -> Setting:
     interval_s = view.timers.check_interval_ms / 1000
     if view.measured.system in WHOLE_SECONDS and interval_s % 1:
@@ -306,7 +314,7 @@ def design(view: View) -> ComponentDesign:
             ),
             FileSet(
                 (File("/etc/keepalived/keepalived.conf", config),),
-                validate="keepalived --config-test --use-file ./etc/keepalived/keepalived.conf",
+                validate=f"{config_test(view.measured.system)} --use-file ./etc/keepalived/keepalived.conf",
             ),
         ),
         load=Load(f"{ENABLE}\nsystemctl reload keepalived", "reload keepalived (the VIP stays where it is)"),
