@@ -149,9 +149,9 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
 
 
 def config_test(system: str) -> str:
-    """keepalived 2.2.7 takes any parent but none for a sign that it is orphaned, and ends itself (acassen/keepalived#2587).
+    """The command of the test. keepalived 2.2.7 takes any parent for a sign that it is orphaned, and ends itself.
 
-    So it gets a process namespace of its own, in which it has none.
+    So it gets a process namespace of its own, in which it has none (acassen/keepalived#2587).
     """
     return f"{'unshare --pid --fork ' if system == 'debian 12' else ''}keepalived --config-test"
 
