@@ -21,6 +21,7 @@ HEALER = "haplane-heal"
 # Beyond how long the fault lasts: whoever heals has had the chance by then.
 GRACE_S = 30.0
 ARMED_BY_ANOTHER = 75
+NOT_PREPARED = 74
 
 
 class Breaking(Protocol):
@@ -81,6 +82,15 @@ class OnMachine:
                 where=f"{name}: {HEALER}.timer",
                 hint=f"it heals by itself; or heal now: systemctl start {HEALER}.service on {name}",
             )
+        if done.code == NOT_PREPARED:
+            raise HaplaneError(
+                f"{self.fault} could not be prepared on {name}, so nothing was broken",
+                where=name,
+                why=done.stderr.strip(),
+                hint="what cuts off the network needs nft there (apt-get install nftables)"
+                if "nft" in done.stderr
+                else "",
+            )
         if done.code:
             raise HaplaneError(
                 f"the healer could not be armed on {name}, so nothing was broken",
@@ -111,7 +121,7 @@ systemctl is-active --quiet {HEALER}.timer
 (set -e
 {fault.prepare or ":"}
 ) || {{ {heal_script(fault).strip()}
-exit 1; }}
+exit {NOT_PREPARED}; }}
 """
 
 
