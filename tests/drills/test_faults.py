@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
-from haplane.drills.breaking import arm_script, heal_script
+from haplane.drills.breaking import NOT_PREPARED, arm_script, heal_script
 from haplane.drills.catalogue import DRILLS, Drill, find
 from haplane.drills.faults import Fault
 from haplane.model.errors import UsageError
@@ -46,8 +48,19 @@ def test_the_healer_is_armed_before_anything_is_prepared(drill: Drill) -> None:
     fault = fault_of(drill)
     script = arm_script(fault, 30)
     assert "--on-active=30" in script
-    if fault.prepare:
-        assert script.index("systemd-run") < script.index(fault.prepare)
+    assert script.index("systemd-run") < script.index("/bin/sh -ec")
+
+
+def test_what_cannot_be_prepared_is_undone_and_told(tmp_path: Path) -> None:
+    """In a list of || a shell does not stop at the first command that fails, unless it is a shell of its own."""
+    # No systemd here: a healer is armed if asked for alone, and none was before.
+    for name, script in (("systemd-run", "exit 0"), ("systemctl", "[ $# -lt 4 ]")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    script = arm_script(Fault(prepare="false\ntrue", inject="", heal="echo healed"), 30)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (NOT_PREPARED, "healed\n")
 
 
 def test_who_is_cut_off_keeps_ssh_and_hides_the_vip() -> None:

@@ -118,9 +118,7 @@ systemctl is-active --quiet {HEALER}.timer {HEALER}.service && exit {ARMED_BY_AN
 set -e
 {run} /bin/sh -c {shlex.quote(fault.heal)}
 systemctl is-active --quiet {HEALER}.timer
-(set -e
-{fault.prepare or ":"}
-) || {{ {heal_script(fault).strip()}
+/bin/sh -ec {shlex.quote(fault.prepare or ":")} || {{ {heal_script(fault).strip()}
 exit {NOT_PREPARED}; }}
 """
 
