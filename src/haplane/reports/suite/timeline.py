@@ -11,13 +11,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from haplane.drills.checkers import LATE_AFTER_S
+from haplane.drills.holding import POWER_OFF
+from haplane.drills.judging import DRILL
 from haplane.probes.history import HEALING, REQUEST_PROBES, History, Mark, Observation, Request, RequestOutcome
+from haplane.probes.observer import OBSERVER
 from haplane.reports.drill import AT_LEAST_S, BEFORE_S, Run
 
 # A whole run that is only so much longer than the time around its fault needs no second picture.
 SAME_PICTURE = 1.6
 
 # What is watched most comes first; what nobody thought of follows by name.
+_ABOUT_THE_RUN = frozenset({DRILL, OBSERVER})
 _ORDER = ("vip", "vrrp", "server", "etcd-leader")
 
 
@@ -216,9 +220,11 @@ def _silences(run: Run, name: str, requests: Sequence[Request], zero: float) -> 
 def _observed_rows(history: History, zero: float, end: float) -> Iterable[ObservedRow]:
     groups: dict[tuple[str, str], list[Observation]] = {}
     for each in sorted(history.of(Observation), key=lambda one: one.t):
-        groups.setdefault((each.what, each.machine), []).append(each)
+        if each.what not in _ABOUT_THE_RUN:
+            groups.setdefault((each.what, each.machine), []).append(each)
     for what, machine in sorted(groups, key=_place):
-        broken = [mark.t for mark in history.marks if mark.what not in HEALING and mark.machine == machine]
+        # A machine without power says nothing more; of any other what was said last still holds.
+        broken = [mark.t for mark in history.marked(POWER_OFF) if mark.machine == machine]
         seen = _merged(_seen(groups[what, machine], broken, end))
         yield ObservedRow(
             what, machine, tuple(replace(each, start_s=each.start_s - zero, end_s=each.end_s - zero) for each in seen)
