@@ -177,6 +177,15 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         },
         "warning",
     ),
+    # A reset has taken the CA away that the configuration names; the next apply writes it first.
+    (
+        "configuration-accepted",
+        {
+            "tests": {**SOUND.tests, "haproxy": Checked(1, ("[ALERT] : x",))},
+            "digests": without(SOUND.digests, "/etc/haproxy/haplane-ca.crt"),
+        },
+        "warning",
+    ),
     ("keys-shared", {"digests": {**SOUND.digests, "/etc/kubernetes/pki/sa.pub": "another"}}, "error"),
     ("keys-shared", {"digests": without(SOUND.digests, "/etc/kubernetes/pki/sa.pub")}, "passed"),
     ("keys-shared", {"encryption": Encryption("/etc/kubernetes/encryption.yaml", "0815")}, "error"),

@@ -123,10 +123,16 @@ def configuration_accepted(seen: Seen) -> Iterator[Said]:
             because, severity = (_haproxy if program == "haproxy" else _keepalived)(tested)
             if severity is None and because:
                 yield NotTried(name, because)
-            elif severity is not None and is_as_designed(seen, name, program, path):
+            elif severity is not None and is_as_designed(seen, name, program, path) and _is_whole(seen, name, program):
                 yield Trouble(name, because, severity)
             elif severity is not None:
-                yield Trouble(name, because, Severity.WARNING, cure="haplane apply replaces the file")
+                yield Trouble(name, because, Severity.WARNING, cure="haplane apply writes what differs or is missing")
+
+
+def _is_whole(seen: Seen, name: str, program: str) -> bool:
+    """Whether all its files are there: a configuration names others of them, which a reset has taken away."""
+    files = seen.design.components(name)[program].files
+    return all(file.path in seen.machines[name].installed.digests for file in files)
 
 
 def _haproxy(tested: Checked) -> tuple[str, Severity | None]:
