@@ -155,7 +155,8 @@ bind($raw, to($source)) or finish("the VIP is not here: $!");
 
 # What is left of connections from when the VIP was here a minute ago: to a client that uses their port again, the
 # kernel would answer for them instead of resetting.
-system("ss --kill --no-header --tcp --numeric state time-wait sport = :$port > /dev/null 2>&1");
+my $left = join(" ", map { "state $_" } qw(time-wait fin-wait-1 fin-wait-2 closing last-ack));
+system("ss --kill --no-header --tcp --numeric $left sport = :$port > /dev/null 2>&1");
 # The others must have heard whose the VIP is now, and the old holder must have let go of it.
 pause($wait_ms / 1000);
 # First those that were open for long: they wait. What is listed besides has mostly ended.
