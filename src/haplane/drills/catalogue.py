@@ -140,6 +140,7 @@ DRILLS: tuple[Drill, ...] = (
         Who.BACKUP,
         faults.pod_dies("kube-apiserver"),
         "apiserver-death",
+        failed_at_most=1,
         lasts_s=15.0,
     ),
     Drill(
@@ -148,6 +149,7 @@ DRILLS: tuple[Drill, ...] = (
         Who.VIP_HOLDER,
         faults.pod_is_killed("kube-apiserver"),
         "apiserver-death",
+        failed_at_most=1,
     ),
     Drill(
         "apiserver-hang",

@@ -92,7 +92,9 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) ->
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
-        yield nobody_waits_in_the_dark(history, max(limit_s, _sessions_end_s(design)) + TOLD_AFTER_S)
+        # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
+        told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
+        yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
     if history.observed(OBSERVER):
         machines = [machine.name for machine in design.cluster.balancers]
         reached = _as_clients_reach(history, drill)
