@@ -5,15 +5,14 @@ Both are drawn from the same `Picture`: a chain of boxes, and below it tiers of 
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
 from haplane.components import etcd, haproxy, keepalived
 from haplane.design.design import Design
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Machine, Role
+from haplane.reports.markup import xml
 
 WIDTH = 80  # columns
 MOST = 9  # machines of a tier that are drawn one by one; more are drawn by zone
@@ -351,7 +350,7 @@ def svg(design: Design) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title notes" width="{width:g}" '
         f'height="{height:g}" viewBox="0 0 {width:g} {height:g}">\n'
-        f'  <title id="title">{_xml(drawn.title)}</title>\n  <desc id="notes">{_xml(" ".join(drawn.notes))}</desc>\n'
+        f'  <title id="title">{xml(drawn.title)}</title>\n  <desc id="notes">{xml(" ".join(drawn.notes))}</desc>\n'
         f"  <style>\n{STYLE}  </style>\n{body}</svg>\n"
     )
 
@@ -385,16 +384,8 @@ def _text(x: float, y: float, line: str, kind: str = "") -> str:
     """y: of the line whose text it is."""
     left, top = _pixels(x, y)
     named = f' class="{kind}"' if kind else ""
-    return f'<text{named} x="{left:g}" y="{top + 13:g}">{_xml(line)}</text>'
+    return f'<text{named} x="{left:g}" y="{top + 13:g}">{xml(line)}</text>'
 
 
 def _pixels(x: float, y: float) -> tuple[float, float]:
     return MARGIN + x * CELL[0], MARGIN + y * CELL[1]
-
-
-# What XML 1.0 cannot hold at all, not even escaped (section 2.2).
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def _xml(line: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", line))

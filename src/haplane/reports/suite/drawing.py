@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+
+from haplane.reports.markup import xml
 
 LETTER = 6.7  # pixels: about the width of a letter of the page's labels
-
-# What XML 1.0 cannot hold at all, not even escaped (section 2.2).
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def legal(line: str) -> str:
-    return _NOT_XML.sub("\ufffd", line)
-
-
-def xml(line: str) -> str:
-    """For the content of an element and between double quotes."""
-    return escape(legal(line), {'"': "&quot;"})
 
 
 @dataclass(frozen=True)

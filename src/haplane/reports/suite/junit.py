@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from haplane.drills.checkers import Outcome
 from haplane.reports.drill import Run
-from haplane.reports.suite.drawing import legal
+from haplane.reports.markup import legal
 from haplane.reports.suite.report import SuiteReport, in_one_line
 
 # What was not held did not pass: violated is a finding, unknown says that the drill could not tell.

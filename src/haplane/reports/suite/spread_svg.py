@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from haplane.drills.checkers import Outcome
 from haplane.reports.drill import DrillReport, Run
+from haplane.reports.markup import xml
 from haplane.reports.suite import drawing, words
 from haplane.reports.suite.drawing import LETTER, Scale
 from haplane.reports.suite.report import drill_summary
@@ -59,7 +60,7 @@ def _stacked(drill: DrillReport, scale: Scale) -> list[tuple[tuple[int, Run], fl
 
 def _dot(run: Run, number: int, x: float, y: float) -> str:
     tip = f"run {number}: {words.duration(run.outage.longest_gap_s)}, {run.outcome.value}"
-    return f"<g><title>{drawing.xml(tip)}</title>{_SHAPES[run.outcome].format(x=x, y=y)}</g>"
+    return f"<g><title>{xml(tip)}</title>{_SHAPES[run.outcome].format(x=x, y=y)}</g>"
 
 
 def _median(median: float | None, scale: Scale, base: float) -> Iterator[str]:

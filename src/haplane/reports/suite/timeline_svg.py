@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from haplane.reports.markup import xml
 from haplane.reports.suite import drawing, words
 from haplane.reports.suite.drawing import LETTER, Scale
 from haplane.reports.suite.timeline import Asked, Moment, ObservedRow, ProbeRow, Seen, Silence, State, Timeline
@@ -168,9 +169,9 @@ def _silence(silence: Silence, scale: Scale, top: float, said: str) -> Iterator[
 def _observed(row: ObservedRow, scale: Scale, top: float) -> Iterator[str]:
     what = drawing.cut(f"{row.what} ", scale.left - 16 - len(row.machine) * LETTER)
     yield (
-        f'<text class="name quiet" x="{scale.left - 12:g}" y="{top + 15:g}" text-anchor="end">{drawing.xml(what)}'
-        f'<tspan class="machine">{drawing.xml(row.machine)}</tspan>'
-        f"<title>{drawing.xml(f'{row.what} on {row.machine}')}</title></text>"
+        f'<text class="name quiet" x="{scale.left - 12:g}" y="{top + 15:g}" text-anchor="end">{xml(what)}'
+        f'<tspan class="machine">{xml(row.machine)}</tspan>'
+        f"<title>{xml(f'{row.what} on {row.machine}')}</title></text>"
     )
     for each in row.seen:
         yield from _value(each, scale, top)
