@@ -28,6 +28,17 @@ API_SERVER_PATCH = f"""\
 spec:
   terminationGracePeriodSeconds: {API_SERVER_GRACE_S}
 """
+# When a machine shuts down its kubelet ends all pods of the control plane at once, and an apiserver without etcd
+# answers 500 until balancers have noticed. So etcd stays until the apiserver takes no requests any more, and those that
+# are under way have had as long again.
+ETCD_STAYS_S = 20
+ETCD_PATCH = f"""\
+spec:
+  terminationGracePeriodSeconds: {ETCD_STAYS_S + 30}
+  containers:
+    - name: etcd
+      lifecycle: {{preStop: {{sleep: {{seconds: {ETCD_STAYS_S}}}}}}}
+"""
 BINARIES = ("kubeadm", "kubelet", "kubectl", "etcdctl")
 
 PARKED = f"{STATE}/parked"
@@ -71,11 +82,14 @@ def kubelet_design(view: View) -> ComponentDesign:
 
 
 def kubeadm_design(view: View) -> ComponentDesign:
+    patches = [File(f"{PATCHES}/kube-apiserver+strategic.yaml", API_SERVER_PATCH)]
+    if view.cluster.etcd.topology is EtcdTopology.STACKED:
+        patches.append(File(f"{PATCHES}/etcd+strategic.yaml", ETCD_PATCH))
     return ComponentDesign(
         name="kubeadm",
         packages=(),
         file_sets=(
-            FileSet((File(f"{PATCHES}/kube-apiserver+strategic.yaml", API_SERVER_PATCH),)),
+            FileSet(tuple(patches)),
             FileSet(
                 (File(INIT_FILE, init_file(view), mode=0o600),),
                 validate=f"/usr/local/bin/kubeadm config validate --config .{INIT_FILE}",

@@ -47,7 +47,7 @@ class FromOutside:
     def __init__(self, fault: str, healing: str, begin: str, end: str, machine: Machine, *, lasts_s: float) -> None:
         self.machine, self.fault, self.healing = machine.name, fault, healing
         self._begin, self._end, self._target = begin, end, machine
-        self._after_s = power.TIMEOUT_S + lasts_s + GRACE_S
+        self._after_s = 2 * power.TIMEOUT_S + lasts_s + GRACE_S
         self._healer: power.Healer | None = None
 
     async def arm(self) -> None:
@@ -66,7 +66,9 @@ class ShutDown(FromOutside):
     """The machine does it itself; what ends then cannot say that it was done."""
 
     def __init__(self, switch: Power, machine: Machine, remote: Remote, token: str, *, lasts_s: float) -> None:
-        super().__init__(SHUTDOWN, POWER_ON, "", switch.on, machine, lasts_s=lasts_s)
+        # Interrupted half-way it would go off after its power was restored.
+        off_and_on = f"{switch.off}\n{switch.on}"
+        super().__init__(SHUTDOWN, POWER_ON, "", off_and_on, machine, lasts_s=lasts_s)
         self._remote, self._token = remote, token
 
     async def inject(self) -> None:

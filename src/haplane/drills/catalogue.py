@@ -423,7 +423,7 @@ _PLANNED = (
         "power-off-vip-holder",
         moves_vip=True,
         failed_at_most=1,
-        lasts_s=15.0,
+        lasts_s=3.0,
     ),
     Drill(
         "reload-haproxy",

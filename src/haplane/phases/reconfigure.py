@@ -78,6 +78,8 @@ take() {{
   sync -f {PARKED}
   for pod in $1; do rm -f {MANIFESTS}/$pod.yaml; done
   case $1 in *kube-apiserver*) gone kube-apiserver 20 || kill -9 $(pidof kube-apiserver) || true ;; esac
+  # It would stay for the apiserver's sake (preStop).
+  case $1 in *etcd*) kill $(pidof etcd) || true ;; esac
   for pod in $1; do gone $pod 160 || kill -9 $(pidof $pod) || true; done
   sleep 3  # the kubelet, too, has to see that they ended
 }}

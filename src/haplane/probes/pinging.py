@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from contextlib import suppress
 
 import asyncssh
@@ -17,6 +18,7 @@ from haplane.probes.history import Header
 from haplane.transport.ssh import Remote
 
 EVERY_S = 0.02
+SILENT_S = 1.0
 # A ping of iputils with -D: `[1764335213.123456] 64 bytes from 192.0.2.11: icmp_seq=1 ttl=64 time=0.1 ms`.
 _ANSWER = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from ")
 
@@ -26,6 +28,7 @@ class Pinger:
 
     def __init__(self) -> None:
         self._answers: list[float] = []
+        self._heard = 0.0
         self._process: asyncssh.SSHClientProcess[str] | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -33,6 +36,13 @@ class Pinger:
         with suppress(OSError, asyncssh.Error, HaplaneError):
             self._process = await remote.start(f"exec ping -n -D -i {EVERY_S:g} {address}")
             self._reader = asyncio.create_task(self._read(self._process))
+
+    async def until_silent(self, within_s: float) -> None:
+        """Return when nothing was heard for SILENT_S, or after within_s."""
+        for _ in range(round(within_s / SILENT_S)):
+            if (quiet_s := time.monotonic() - self._heard) >= SILENT_S:
+                return
+            await asyncio.sleep(SILENT_S - quiet_s)
 
     async def stop(self) -> None:
         if self._process is None or self._reader is None:
@@ -52,6 +62,7 @@ class Pinger:
             async for line in process.stdout:
                 if found := answered(line):
                     self._answers.append(found)
+                    self._heard = time.monotonic()
 
 
 def answered(line: str) -> float | None:
