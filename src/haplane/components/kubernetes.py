@@ -21,7 +21,11 @@ INIT_FILE = f"{CONFIG_FOLDER}/kubeadm-init.yaml"
 PATCHES = f"{CONFIG_FOLDER}/patches"
 # goaway-chance: after a restart, clients find their way back to all apiservers. shutdown-delay-duration: one that is
 # told to stop says so by /readyz, and serves until balancers have noticed.
-API_SERVER_ARGUMENTS = {"goaway-chance": "0.001", "shutdown-delay-duration": "10s"}
+API_SERVER_ARGUMENTS = {
+    "goaway-chance": "0.001",
+    "shutdown-delay-duration": "10s",
+    "shutdown-watch-termination-grace-period": "5s",
+}
 # The delay, and 60 s for requests that are under way (kube-apiserver's request timeout).
 API_SERVER_GRACE_S = 75
 API_SERVER_PATCH = f"""\

@@ -11,6 +11,7 @@ from haplane.design.design import Design
 from haplane.drills.catalogue import RATE, Drill, find
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.holders import single_holder, vip_moved
+from haplane.drills.holding import POWER_OFF
 from haplane.drills.idle import nobody_waits_in_the_dark
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
@@ -98,7 +99,7 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, su
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
         # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
         told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
-        yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
+        yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S + _served_on_s(history))
     if history.observed(OBSERVER):
         machines = [machine.name for machine in design.cluster.balancers]
         reached = _as_clients_reach(history, drill)
@@ -122,6 +123,14 @@ def _as_clients_reach(history: History, drill: Drill) -> History:
         events.append(Observation(fault.t, fault.machine, what, "", fault.error))
         events.append(Observation(healed, fault.machine, what, last, fault.error))
     return History(tuple(events))
+
+
+def _served_on_s(history: History) -> float:
+    """A machine that shuts down serves on for a while; only what it ends has to be told."""
+    if history.fault is None:
+        return 0.0
+    dark = [mark.t for mark in history.marked(POWER_OFF) if mark.machine == history.fault.machine]
+    return max(dark, default=history.fault.t) - history.fault.t
 
 
 def _sessions_end_s(design: Design) -> float:

@@ -95,7 +95,7 @@ class Config:
     port: int
     server_hostname: str
     ca_file: str
-    path: str = "/readyz"
+    path: str = "/livez"
     rate: float = 50.0
     persistent_rate: float = 10.0
     timeout_s: float = 3.0
