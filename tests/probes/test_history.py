@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,8 @@ from haplane.probes.history import (
     Header,
     History,
     Idle,
+    Kubectl,
+    LeaseSeen,
     Mark,
     Observation,
     Reading,
@@ -54,8 +57,21 @@ def requests(draw: st.DrawFn) -> Request:
     return Request(t, probe, outcome, kind, None if never_sent else sent_at, round(sent_at + took, 6), begun, key)
 
 
+@st.composite
+def leases(draw: st.DrawFn) -> LeaseSeen:
+    t, sent_at = draw(times), draw(lengths)
+    read = LeaseSeen(t, draw(words), draw(st.sampled_from(["", "eof"])), None, round(t + sent_at, 6))
+    if read.kind:
+        return replace(read, sent_at=draw(st.sampled_from([None, read.end])))
+    says = {"holder": draw(st.text(max_size=8)), "acquired": draw(times), "renewed": draw(times)}
+    return replace(read, sent_at=read.end, **says, duration_s=draw(lengths), transitions=draw(st.integers(0, 99)))
+
+
 events: st.SearchStrategy[Event] = st.one_of(
     requests(),
+    leases(),
+    st.builds(Kubectl, times, st.sampled_from(["started", "line"]), st.text(max_size=8)),
+    st.builds(Kubectl, times, st.just("ended"), st.text(max_size=8), st.integers(0, 255)),
     st.builds(Clock, times, lengths, st.lists(st.builds(Stall.ending, times, lengths), max_size=3).map(tuple)),
     st.builds(Reading, times, st.text(max_size=8)),
     st.builds(lambda t, waited, kind: Idle(t, round(t + waited, 6), kind), times, lengths, words),
@@ -88,6 +104,11 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
         '{"t":1.0,"probe":"new","outcome":"ok","kind":"","sent_at":1.1,"end":1.2}',
         '{"t":1.0,"probe":"write","outcome":"ok","kind":"","sent_at":1.1,"end":1.2,"begun":1.05,"key":"w-1"}',
         '{"t":1.0,"probe":"idle","told_at":5.2,"kind":"eof"}',
+        '{"t":1.0,"probe":"lease","name":"kube-scheduler","kind":"eof","sent_at":null,"end":1.2}',
+        '{"t":1.5,"probe":"lease","name":"kube-scheduler","kind":"","sent_at":1.5,"end":1.6,"holder":"cp1_x",'
+        '"acquired":1767225600.5,"renewed":1767225602.5,"duration_s":15.0,"transitions":2}',
+        '{"t":1.6,"probe":"kubectl","what":"line","text":"configmap/w-1"}',
+        '{"t":1.7,"probe":"kubectl","what":"ended","text":"","code":0}',
         '{"t":9.0,"probe":"stored","keys":["w-1"]}',
         '{"t":1.0,"probe":"mark","what":"power-off","machine":"cp1"}',
         '{"t":1.0,"probe":"observer","machine":"cp1","what":"vrrp","value":"MASTER"}',
@@ -100,6 +121,10 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
         Request(1.0, "new", RequestOutcome.OK, "", 1.1, 1.2),
         Request(1.0, "write", RequestOutcome.OK, "", 1.1, 1.2, 1.05, "w-1"),
         Idle(1.0, 5.2, "eof"),
+        LeaseSeen(1.0, "kube-scheduler", "eof", None, 1.2),
+        LeaseSeen(1.5, "kube-scheduler", "", 1.5, 1.6, "cp1_x", 1767225600.5, 1767225602.5, 15.0, 2),
+        Kubectl(1.6, "line", "configmap/w-1"),
+        Kubectl(1.7, "ended", "", 0),
         Stored(9.0, ("w-1",)),
         Mark(1.0, "power-off", "cp1", 0.0),
         Observation(1.0, "cp1", "vrrp", "MASTER", 0.0),
@@ -109,6 +134,8 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
 
 
 GOOD = '{"t":1.0,"probe":"mark","what":"power-off"}'
+LEASE = {"t": 1.0, "probe": "lease", "name": "x", "kind": "", "sent_at": 1.0, "end": 1.1, "holder": "cp1_x"}
+LEASE |= {"acquired": 1.0, "renewed": 2.0, "duration_s": 15.0, "transitions": 1}
 OK = {"t": 1.0, "probe": "new", "outcome": "ok", "kind": "", "sent_at": 1.1, "end": 1.2}
 
 
@@ -146,6 +173,14 @@ OK = {"t": 1.0, "probe": "new", "outcome": "ok", "kind": "", "sent_at": 1.1, "en
         ('{"t":1.0,"probe":"stored","keys":[""]}', "keys"),
         ('{"t":1.0,"probe":"idle","told_at":0.9,"kind":"eof"}', "told_at"),
         ('{"t":1.0,"probe":"idle","told_at":1.9,"kind":""}', "kind"),
+        (json.dumps(LEASE | {"sent_at": None}), "sent_at"),
+        (json.dumps(LEASE | {"kind": "eof"}), "holder"),
+        (json.dumps(LEASE | {"end": 0.9}), "end"),
+        (json.dumps(LEASE | {"transitions": -1}), "transitions"),
+        (json.dumps(LEASE | {"renewed": "2026-01-01T00:00:00Z"}), "renewed"),
+        ('{"t":1.0,"probe":"kubectl","what":"slept","text":""}', "what"),
+        ('{"t":1.0,"probe":"kubectl","what":"ended","text":""}', "code"),
+        ('{"t":1.0,"probe":"kubectl","what":"line","text":"","code":0}', "code"),
         (json.dumps(OK | {"outcome": "indeterminate", "kind": "timeout", "sent_at": None}), "sent_at"),
     ],
 )

@@ -62,7 +62,8 @@ def make_authority(folder: Path, *, hostname: str = "kubernetes") -> Authority:
 class TlsServer:
     """Answers each GET, and each POST as created. What it does can be changed while it runs.
 
-    resetting: a request is read and its connection reset. created: what was posted, by name; heads: how.
+    resetting: a request is read and its connection reset. created: what was posted, by name; heads: how. bodies: what
+    to answer to a GET whose path ends so, in chunks; asked: how.
     """
 
     authority: Authority
@@ -76,6 +77,8 @@ class TlsServer:
     connections: int = 0
     created: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -123,10 +126,23 @@ class TlsServer:
         if not self.answering:
             await asyncio.sleep(3600)
         answer = f"HTTP/1.1 {status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
+        path = request.split(b" ")[1].decode()
+        for end in (end for end in self.bodies if path.endswith(end)):
+            self.asked.append(request.decode())
+            answer = f"HTTP/1.1 {status} Said\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            answer += b"".join(chunk(part) for part in halves(self.bodies[end])) + b"0\r\n\r\n"
         writer.write(answer[: self.cut_after])
         await writer.drain()
         self.answered += 1
         return self.cut_after is None and b"Connection: close" not in request
+
+
+def halves(body: bytes) -> tuple[bytes, bytes]:
+    return body[: len(body) // 2], body[len(body) // 2 :]
+
+
+def chunk(part: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(part), part)
 
 
 @dataclass

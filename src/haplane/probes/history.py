@@ -123,6 +123,35 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class LeaseSeen:
+    """What the lease `name` said at some time between sent_at and end; nothing where kind is not empty.
+
+    holder: empty when it was given back. acquired, renewed: the wall clock of the holder's machine, in seconds.
+    """
+
+    t: float
+    name: str
+    kind: str
+    sent_at: float | None
+    end: float
+    holder: str = ""
+    acquired: float = 0.0
+    renewed: float = 0.0
+    duration_s: float = 0.0
+    transitions: int = 0
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """What `kubectl get --watch-only` did: prober.STARTED, LINE (text: the line), ENDED (text: its last words)."""
+
+    t: float
+    what: str
+    text: str = ""
+    code: int | None = None
+
+
+@dataclass(frozen=True)
 class Reading:
     """The prober's clock, answered to the line `token` on its stdin."""
 
@@ -168,8 +197,8 @@ class End:
     count: int
 
 
-Event = Header | Request | Reconnect | Idle | Clock | Reading | Mark | Observation | Stored | End
-_E = TypeVar("_E", Header, Request, Reconnect, Idle, Clock, Reading, Mark, Observation, Stored, End)
+Event = Header | Request | Reconnect | Idle | LeaseSeen | Kubectl | Clock | Reading | Mark | Observation | Stored | End
+_E = TypeVar("_E", Header, Request, Reconnect, Idle, LeaseSeen, Kubectl, Clock, Reading, Mark, Observation, Stored, End)
 
 
 @dataclass(frozen=True)
@@ -378,6 +407,28 @@ def _read_idle(line: _Reader) -> Idle:
     return Idle(t, line.number("told_at", least=t), line.name("kind"))
 
 
+def _read_lease(line: _Reader) -> LeaseSeen:
+    t, name, kind = line.number("t"), line.name("name"), line.text("kind")
+    sent = line.value("sent_at")
+    sent_at = None if sent is None else _Reader({"sent_at": sent}).number("sent_at", least=t)
+    end = line.number("end", least=t if sent_at is None else sent_at)
+    if kind:
+        return LeaseSeen(t, name, kind, sent_at, end)
+    if sent_at is None:
+        raise _Wrong("sent_at", "is null with an empty kind", "when it was sent")
+    holder, acquired, renewed = line.text("holder"), line.number("acquired"), line.number("renewed")
+    duration_s = line.number("duration_s", least=0.0)
+    return LeaseSeen(t, name, kind, sent_at, end, holder, acquired, renewed, duration_s, line.whole("transitions"))
+
+
+def _read_kubectl(line: _Reader) -> Kubectl:
+    t, what, text = line.number("t"), line.name("what"), line.text("text")
+    expected = (prober.STARTED, prober.LINE, prober.ENDED)
+    if what not in expected:
+        raise _Wrong("what", f"is {what!r}", " | ".join(expected))
+    return Kubectl(t, what, text, line.whole("code") if what == prober.ENDED else None)
+
+
 def _read_clock(line: _Reader) -> Clock:
     t, lag = line.number("t"), line.number("lag", least=0.0)
     stalls = []
@@ -395,6 +446,8 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
     **{probe: _read_request(probe) for probe in REQUEST_PROBES},
     "reconnect": _read_reconnect,
     "idle": _read_idle,
+    "lease": _read_lease,
+    "kubectl": _read_kubectl,
     "clock": _read_clock,
     "reading": lambda line: Reading(line.number("t"), line.text("token")),
     "mark": lambda line: Mark(
@@ -459,7 +512,8 @@ def _read_line(text: str) -> Event:
 
 
 _NAMES = {Header: "header", Reconnect: "reconnect", Idle: "idle", Clock: "clock", Reading: "reading", Mark: "mark"}
-_NAMES |= {Observation: "observer", Stored: "stored", End: "end"}
+_NAMES |= {Observation: "observer", Stored: "stored", End: "end", LeaseSeen: "lease", Kubectl: "kubectl"}
+_LEASE_SAYS = ("holder", "acquired", "renewed", "duration_s", "transitions")
 
 
 def to_line(event: Event) -> str:
@@ -469,6 +523,10 @@ def to_line(event: Event) -> str:
         values["stalls"] = [[stall.end, stall.lag] for stall in event.stalls]
     if isinstance(event, Request):
         values = {key: value for key, value in values.items() if (key, value) not in (("begun", None), ("key", ""))}
+    if isinstance(event, LeaseSeen) and event.kind:
+        values = {key: value for key, value in values.items() if key not in _LEASE_SAYS}
+    if isinstance(event, Kubectl) and event.code is None:
+        del values["code"]
     probe = event.probe if isinstance(event, Request) else _NAMES[type(event)]
     return json.dumps({"t": values.pop("t"), "probe": probe} | values, separators=(",", ":"))
 

@@ -13,6 +13,8 @@ Its probes:
 - idle: connections that ask once and then only wait, as a watch does. One that the other end ends is made anew at once.
   When the schedule has ended, each that is still open is asked once more: one that does not answer would have waited
   for ever.
+- lease: reads who holds the leases of the controllers, one after the other over one new connection.
+- kubectl: `kubectl get configmaps --watch-only`, run again whenever it ends: what a person sees of the writes.
 
 Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this machine in seconds; "t" comes first:
 - header: version, start (when the first request is due), wall (the wall clock at t), wall_error, config.
@@ -30,6 +32,10 @@ Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this mac
   end told it), alive (asked at the end, it answered) or dark (it did not, within timeout_s).
 - clock: once a second, lag is how late the schedule was at worst since the line before; stalls has each [end, length]
   of more than 20 ms.
+- lease: name; t is when it was due to be read; sent_at, end and kind as above. With an empty kind also what it says:
+  holder (empty: given back), acquired and renewed (seconds of the wall clock of the holder's machine), duration_s, and
+  transitions. kind malformed: it was answered, and says no such thing.
+- kubectl: what is started, line (text: the line) or ended (code: its exit code, text: the last line of its stderr).
 - reading: a line that came on stdin is answered at once with the clock, so that others can relate theirs to it.
 - end: t is when the schedule ended (the last answers come later), reason, and count of the requests and idle lines.
 
@@ -41,6 +47,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import errno
 import ipaddress
 import json
@@ -54,6 +61,7 @@ import socket
 import ssl
 import stat
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -75,6 +83,9 @@ NAMESPACE = "haplane-drill"
 
 OK, FAILED, INDETERMINATE = "ok", "failed", "indeterminate"
 ALIVE, DARK = "alive", "dark"
+LEASES = ("kube-controller-manager", "kube-scheduler")
+LEASES_NAMESPACE = "kube-system"
+STARTED, LINE, ENDED = "started", "line", "ended"
 
 
 class ConfigError(ValueError):
@@ -85,8 +96,9 @@ class ConfigError(ValueError):
 class Config:
     """What to ask, and how often. A rate of 0 leaves that probe out. Files are paths on the prober's machine.
 
-    token_file holds the bearer token of writes and must not be readable by others; write_prefix begins the names of
-    what they make, and is another one in each run.
+    token_file holds the bearer token of writes, leases and kubectl, and must not be readable by others; write_prefix
+    begins the names of what writes make, and is another one in each run. kubectl is the path of that program, which
+    watches what they make; empty leaves it out.
     in_flight_limit bounds the connections of the new and of the write probe that wait at the same time; None means
     their rate * timeout_s * 2, which is never reached unless the prober itself is too slow.
     """
@@ -106,6 +118,8 @@ class Config:
     namespace: str = NAMESPACE
     token_file: str = ""
     idle_connections: int = 0
+    lease_rate: float = 0.0
+    kubectl: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -116,7 +130,7 @@ class Config:
             raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
         if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable() or " " in self.path:
             raise ConfigError(f"path must begin with / and have no spaces, not {self.path!r}")
-        for name in ("rate", "persistent_rate", "write_rate", "timeout_s", "duration_s"):
+        for name in ("rate", "persistent_rate", "write_rate", "lease_rate", "timeout_s", "duration_s"):
             number = getattr(self, name)
             least = "at least 0" if name.endswith("rate") else "more than 0"
             if not math.isfinite(number) or number < 0 or (number == 0 and not name.endswith("rate")):
@@ -131,8 +145,9 @@ class Config:
         ):
             if not re.fullmatch(pattern, getattr(self, name)):
                 raise ConfigError(f"{name} cannot be (part of) a name in Kubernetes: {getattr(self, name)!r}")
-        if self.write_rate and not self.token_file:
-            raise ConfigError("write_rate needs a token_file")
+        for name in ("write_rate", "lease_rate", "kubectl"):
+            if getattr(self, name) and not self.token_file:
+                raise ConfigError(f"{name} needs a token_file")
 
     def in_flight(self, rate: float) -> int:
         """The bound that holds for a probe with this rate."""
@@ -288,6 +303,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._data = b""
+        self.answer = b""  # the last one, as it came
         self._waiter: asyncio.Future[tuple[Response | None, float]] | None = None
         self.broken: str | None = None
 
@@ -394,7 +410,7 @@ class Connection(asyncio.Protocol):
             self._break(failed.kind)
             return
         if response is not None:
-            self._data = self._data[response.length :]
+            self.answer, self._data = self._data[: response.length], self._data[response.length :]
             self._waiter.set_result((response, self._loop.time()))
 
     def _ended(self, kind: str) -> None:
@@ -502,6 +518,8 @@ class Prober:
             self._ask_anew(start, self._config.write_rate, lambda number: writing(self._config, self._token, number)),
             self._ask_persistently(start),
             *(self._hold_idle(start + number / IDLE_PACE) for number in range(self._config.idle_connections)),
+            self._look_at_leases(start),
+            self._watch_with_kubectl(),
             self._wait_for_the_end(),
         )
         clock.cancel()
@@ -628,6 +646,21 @@ class Prober:
             at, kind = await held.wait(self._stopped) or await held.ask_at_the_end(question)
             self._count += 1
             self._emit({"t": _us(ready), "probe": "idle", "told_at": _us(at), "kind": kind})
+
+    # -- the lease and the kubectl probe
+
+    async def _look_at_leases(self, start: float) -> None:
+        leases = Leases(self._config, self._tls, self._emit, self._token)
+        async with asyncio.TaskGroup() as looking:
+            for due in self._due(start, self._config.lease_rate) if self._config.lease_rate else ():
+                await self._sleep_until(due)
+                if due >= self._stop_at:
+                    break
+                looking.create_task(leases.look(due))
+
+    async def _watch_with_kubectl(self) -> None:
+        if self._config.kubectl:
+            await Witness(self._config, self._emit).watch(self._stopped)
 
     # -- what is written
 
@@ -798,6 +831,184 @@ class Held:
         self._told.set_result((self._loop.time(), kind))
 
 
+# -- who acts, by lease
+
+
+class Leases:
+    """Reads the leases of the controllers, as they are stored then.
+
+    One object that is asked for without a resourceVersion does not come from a cache (Kubernetes API concepts).
+    """
+
+    def __init__(self, config: Config, tls: ssl.SSLContext, emit: Emit, token: str) -> None:
+        self._config = config
+        self._tls = tls
+        self._emit = emit
+        self._token = token
+        self._loop = asyncio.get_running_loop()
+
+    async def look(self, due: float) -> None:
+        """One line for each lease, until timeout_s after it was due."""
+        connection = Connection(self._tls, self._config.server_hostname)
+        left = list(LEASES)
+        sent_at: float | None = None
+        kind = ""
+        try:
+            async with asyncio.timeout_at(due + self._config.timeout_s):
+                await connection.open(self._config.address, self._config.port)
+                while left:
+                    sent_at = self._loop.time()
+                    response, end = await connection.ask(self._question(left[0]))
+                    kind, said = lease_of(response.status, connection.answer)
+                    self._write(left.pop(0), due, kind, sent_at, end, said)
+        except TimeoutError:
+            kind = outcome_of_timeout(connection.stage)[1]
+        except Failed as failed:
+            kind = failed.kind
+        finally:
+            connection.abort()
+        for name in left:
+            self._write(name, due, kind, sent_at, self._loop.time(), {})
+            sent_at = None
+
+    def _question(self, name: str) -> bytes:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{LEASES_NAMESPACE}/leases/{name}"
+        headers = ("Connection: keep-alive", f"Authorization: Bearer {self._token}")
+        return _request(self._config, f"GET {path}", *headers)
+
+    def _write(
+        self, name: str, due: float, kind: str, sent_at: float | None, end: float, said: Mapping[str, object]
+    ) -> None:
+        line: dict[str, object] = {"t": _us(due), "probe": "lease", "name": name, "kind": kind}
+        line |= {"sent_at": None if sent_at is None else _us(max(sent_at, due)), "end": _us(end)}
+        self._emit({**line, **said})
+
+
+def lease_of(status: int, answer: bytes) -> tuple[str, dict[str, object]]:
+    """Kind, empty where the answer holds a coordination.k8s.io/v1 Lease; and what that says."""
+    if status != 200:
+        return f"http-{status}", {}
+    try:
+        spec = json.loads(body_of(answer))["spec"]
+        return "", {
+            "holder": str(spec.get("holderIdentity") or ""),
+            "acquired": _us(datetime.datetime.fromisoformat(spec["acquireTime"]).timestamp()),
+            "renewed": _us(datetime.datetime.fromisoformat(spec["renewTime"]).timestamp()),
+            "duration_s": float(spec["leaseDurationSeconds"]),
+            "transitions": int(spec.get("leaseTransitions") or 0),
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "malformed", {}
+
+
+def body_of(answer: bytes) -> bytes:
+    """Of an answer that read_response found to be complete."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" not in head.lower():
+        return rest
+    parts = []
+    while size := int(rest.partition(b"\r\n")[0].partition(b";")[0], 16):
+        rest = rest.partition(b"\r\n")[2]
+        parts.append(rest[:size])
+        rest = rest[size + 2 :]
+    return b"".join(parts)
+
+
+# -- kubectl, as people use it
+
+# kubectl ends with 0 and says nothing when its watch ends, whatever ended it; with another code it did not come to
+# watch. A shell runs it again, so that this process never stands still to start another.
+WATCH_FOR_EVER = """
+while :; do
+  printf '%s started\\n' "$0"
+  "$@" 2> "$HOME/said"
+  code=$?
+  printf '%s ended %s %s\\n' "$0" "$code" "$(tail -n 1 "$HOME/said")"
+  [ "$code" -eq 0 ] || sleep 0.1
+done
+"""
+OWN = "haplane-witness"  # begins what the shell says; kubectl's lines begin with the kind of object
+TEXT_LIMIT = 200
+
+
+class Witness:
+    """Runs kubectl until the schedule ends, and writes down each line when it comes."""
+
+    def __init__(self, config: Config, emit: Emit) -> None:
+        self._config = config
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+
+    async def watch(self, stopped: asyncio.Event) -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="haplane-kubectl-", ignore_cleanup_errors=True) as home:
+                await self._watch(home, stopped)
+        except OSError as error:  # its own trouble is no reason to stop the other probes
+            self._write(self._loop.time(), f"{OWN} {ENDED} 126 {error}")
+
+    async def _watch(self, home: str, stopped: asyncio.Event) -> None:
+        file = Path(home) / "config"
+        file.write_text(kubeconfig(self._config))
+        command = [self._config.kubectl, "--kubeconfig", str(file), "get", "configmaps", "--watch-only"]
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", WATCH_FOR_EVER, OWN, *command, "--output", "name"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            # Nothing of the user's: no proxy, no other configuration; what it caches is taken away with the rest.
+            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": home},
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        reading = asyncio.create_task(self._read(process.stdout))
+        try:
+            await stopped.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the shell and what it runs
+            await reading
+            await process.wait()
+
+    async def _read(self, output: asyncio.StreamReader) -> None:
+        rest = b""
+        while data := await output.read(65536):
+            now = self._loop.time()
+            *lines, rest = (rest + data).split(b"\n")
+            rest = rest[:65536]
+            for line in lines:
+                self._write(now, line.decode(errors="replace"))
+
+    def _write(self, now: float, line: str) -> None:
+        event: dict[str, object] = {"t": _us(now), "probe": "kubectl"}
+        own, what, *rest = [*line.split(" ", 3), ""]
+        if own != OWN:
+            event |= {"what": LINE, "text": line[:TEXT_LIMIT]}
+        elif what == ENDED:
+            event |= {"what": ENDED, "text": rest[1][:TEXT_LIMIT], "code": int(rest[0])}
+        else:
+            event |= {"what": STARTED, "text": ""}
+        self._emit(event)
+
+
+def kubeconfig(config: Config) -> str:
+    """For the same account, by the file of its token; JSON is YAML."""
+    host = f"[{config.address}]" if ":" in config.address else config.address
+    cluster = {"server": f"https://{host}:{config.port}", "tls-server-name": config.server_hostname}
+    cluster["certificate-authority"] = str(Path(config.ca_file).absolute())
+    user = {"tokenFile": str(Path(config.token_file).absolute())}
+    name = "haplane"
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": name, "cluster": cluster}],
+            "users": [{"name": name, "user": user}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": config.namespace}}],
+            "current-context": name,
+        }
+    )
+
+
 # -- clocks, files, streams
 
 
@@ -952,7 +1163,7 @@ def main(arguments: list[str]) -> int:
             raise ConfigError("usage: prober.py CONFIG_JSON")
         config = read_config(arguments[0])
         tls = tls_context(config.ca_file)
-        token = read_token(config.token_file) if config.write_rate else ""
+        token = read_token(config.token_file) if config.token_file else ""
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
