@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
+from tests.model.clusters import three_nodes
 from tls_server import Authority, TlsServer, probing
 
-from haplane.probes import prober
+from haplane.probes import prober, running
 from haplane.probes.history import History, Kubectl, Request, parse
 
 
@@ -35,9 +37,9 @@ def seen(authority: Authority, token_file: Path, path: str, **changes: object) -
         server = TlsServer(authority)
         await server.start()
         settings: dict[str, object] = {"rate": 0, "persistent_rate": 0, "duration_s": 1.5, "kubectl": path}
-        async with probing(server, **settings | {"token_file": str(token_file)} | changes) as running:
-            lines = await running.lines()
-        assert running.process.returncode == 0
+        async with probing(server, **settings | {"token_file": str(token_file)} | changes) as started:
+            lines = await started.lines()
+        assert started.process.returncode == 0
         await server.stop()
         return [json.dumps(line) for line in lines]
 
@@ -127,12 +129,12 @@ def test_a_prober_that_is_killed_leaves_none_that_goes_on_printing(authority: Au
         server = TlsServer(authority)
         await server.start()
         settings: dict[str, object] = {"rate": 0, "persistent_rate": 0, "kubectl": path, "duration_s": 600.0}
-        async with probing(server, **settings, token_file=str(token_file)) as running:
-            line = await running.wait_for_a_line()
+        async with probing(server, **settings, token_file=str(token_file)) as started:
+            line = await started.wait_for_a_line()
             while line.get("what") != "line":
-                line = await running.wait_for_a_line()
-            running.process.send_signal(signal.SIGKILL)
-            await running.process.wait()
+                line = await started.wait_for_a_line()
+            started.process.send_signal(signal.SIGKILL)
+            await started.process.wait()
         await server.stop()
         return int(str(line["text"]))
 
@@ -157,3 +159,22 @@ def _runs(pid: int) -> bool:
 def test_kubectl_needs_a_token() -> None:
     with pytest.raises(prober.ConfigError, match="kubectl needs a token_file"):
         prober.Config("192.0.2.1", 1, "x", "x", kubectl="/usr/bin/kubectl")
+
+
+def test_the_clusters_own_kubectl_is_taken_then_another_bundles_then_the_one_in_path(tmp_path: Path) -> None:
+    cluster = three_nodes()
+
+    def found() -> str:
+        script = running.find_kubectl(cluster, state=str(tmp_path))
+        environment = {"PATH": str(tmp_path / "path")}
+        return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, env=environment).stdout.strip()
+
+    assert not found()
+    (tmp_path / "path").mkdir()
+    bundles = [f"bundles/{version}-amd64-0123/bin" for version in ("1.0.0", cluster.kubernetes.version)]
+    for file in (tmp_path / folder / "kubectl" for folder in ["path", *bundles]):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o644)
+        assert found() != str(file), "it cannot be run"
+        file.chmod(0o755)
+        assert found() == str(file)

@@ -34,6 +34,7 @@ from haplane.transport.ssh import Fleet, Remote
 
 WRITE_RATE = 10.0
 IDLE_CONNECTIONS = 50
+LEASE_RATE = 2.0
 # Idle connections are made 50 a second; then a while in which nothing is broken.
 BEFORE_S = 4.5
 AFTER_S = 3.0
@@ -146,7 +147,11 @@ class _Scene:
                 duration_s=limit_s,
                 write_rate=WRITE_RATE,
                 idle_connections=IDLE_CONNECTIONS,
+                lease_rate=LEASE_RATE,
+                with_kubectl=True,
             )
+            if not self._prober.kubectl:
+                self._progress.done("drill", f"{self._client.name} has no kubectl: nobody sees what a person would")
             await self._prober.read_clock()
             await self._observers.start(self._nodes.values())
             reading = asyncio.create_task(self._keep_reading())

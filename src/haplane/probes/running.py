@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import asyncssh
 
-from haplane.components.base import RUN
+from haplane.components.base import RUN, STATE
 from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.probes.history import Header, RoundTrip, parse
@@ -36,6 +36,7 @@ class Prober:
         self._reader: asyncio.Task[None] | None = None
         self._answers: dict[str, asyncio.Future[tuple[float, float]]] = {}
         self._started = asyncio.Event()
+        self.kubectl = ""
         self.last_line = ""
         self.header: Header | None = None
         self.trips: list[RoundTrip] = []
@@ -51,10 +52,13 @@ class Prober:
         duration_s: float,
         write_rate: float = 0.0,
         idle_connections: int = 0,
+        lease_rate: float = 0.0,
+        with_kubectl: bool = False,
     ) -> None:
         """Put the prober there and start it. Raises HaplaneError when it does not start.
 
-        Writes need what `writing.prepare` makes.
+        Writes, leases and kubectl need what `writing.prepare` makes. `kubectl` is empty afterwards where that machine
+        has none.
         """
         source = importlib.resources.files("haplane.probes").joinpath("prober.py").read_bytes()
         has_python = await self._remote.run(
@@ -69,6 +73,9 @@ class Prober:
             )
         await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.py", stdin=source)
         await self._remote.run(f"cat > {FOLDER}/ca.crt", stdin=authority.encode())
+        if with_kubectl:
+            found = await self._remote.run(find_kubectl(cluster), check=False, shown_as="look for kubectl")
+            self.kubectl = found.stdout.strip()
         config = Config(
             address=str(cluster.endpoint.vip.ip),
             port=cluster.endpoint.port,
@@ -79,8 +86,10 @@ class Prober:
             write_rate=write_rate,
             write_prefix=self.write_prefix,
             namespace=NAMESPACE,
-            token_file=TOKEN_FILE if write_rate else "",
+            token_file=TOKEN_FILE if write_rate or lease_rate or self.kubectl else "",
             idle_connections=idle_connections,
+            lease_rate=lease_rate,
+            kubectl=self.kubectl,
         )
         command = f"exec python3 {FOLDER}/prober.py {shlex.quote(config.to_json())}"
         self._process = await self._remote.start(command)
@@ -147,3 +156,12 @@ class Prober:
                 with suppress(ValueError, KeyError):
                     read = json.loads(line)
                     self._answers.pop(str(read["token"])).set_result((float(read["t"]), received))
+
+
+def find_kubectl(cluster: Cluster, *, state: str = STATE) -> str:
+    """Prints the path of the cluster's own version, else of another one that was sent, else of the one in PATH."""
+    bundles, version = f"{state}/bundles", cluster.kubernetes.version
+    return f"""for kubectl in {bundles}/{version}-*/bin/kubectl {bundles}/*/bin/kubectl "$(command -v kubectl)"; do
+  if [ -x "$kubectl" ]; then echo "$kubectl"; exit; fi
+done
+"""
