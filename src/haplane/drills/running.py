@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -91,7 +92,8 @@ async def run(drill: Drill, asked: Asked) -> Result:
             _, here, _ = await local.run(["/bin/sh", "-c", breaking.NAMESPACES], check=False)
             await breaking.refuse_the_hosts_own(nodes[machine.name], here)
             fault = breaking.making(drill, asked.design, machine, nodes[machine.name], token, cluster.power)
-            scene = _Scene(asked, drill, machine, fault, fleet, nodes, remotes[client.name])
+            acts = [lease.name for lease in status.leases.values() if lease.holder == machine.name]
+            scene = _Scene(asked, drill, machine, fault, fleet, nodes, remotes[client.name], acts)
             history, path = await scene.play()
     progress.done("drill", f"history saved: {path}")
     return Result(history, path, judging.judge(history, asked.design))
@@ -122,7 +124,10 @@ class _Scene:
         fleet: Fleet,
         nodes: Mapping[str, Remote],
         client: Remote,
+        acts: Sequence[str],
     ) -> None:
+        """acts: the leases that the machine holds."""
+        self._acts = acts
         self._asked, self._drill, self._machine, self._fault = asked, drill, machine, fault
         self._cluster, self._progress = asked.design.cluster, asked.progress
         self._fleet, self._nodes, self._client = fleet, nodes, client
@@ -197,7 +202,14 @@ class _Scene:
         except HaplaneError as error:
             # Not the end of the drill but its result: it is judged like any other.
             self._progress.done("drill", f"{error.what}: {error.why}")
-        await asyncio.sleep(AFTER_S)
+        await asyncio.sleep(max(AFTER_S, self._another_acts_at() - time.monotonic()))
+
+    def _another_acts_at(self) -> float:
+        """With its power a machine loses its leases: until then another acts, though all may be whole before."""
+        if not self._drill.cuts_power:
+            return 0.0
+        within_s = (judging.acts_again_within_s(self._asked.design, self._drill, lease) for lease in self._acts)
+        return self._events[0].at + max(filter(math.isfinite, within_s), default=0.0) + AFTER_S
 
     async def _watch_again(self) -> None:
         """The machine that was without power has nobody who observes it."""
