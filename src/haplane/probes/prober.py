@@ -941,7 +941,8 @@ class Witness:
 
     async def watch(self, stopped: asyncio.Event) -> None:
         try:
-            with tempfile.TemporaryDirectory(prefix="haplane-kubectl-", ignore_cleanup_errors=True) as home:
+            beside = Path(self._config.token_file).parent
+            with tempfile.TemporaryDirectory(prefix="kubectl-", dir=beside, ignore_cleanup_errors=True) as home:
                 await self._watch(home, stopped)
         except OSError as error:  # its own trouble is no reason to stop the other probes
             self._write(self._loop.time(), f"{OWN} {ENDED} 126 {error}")
