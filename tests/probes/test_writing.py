@@ -10,6 +10,7 @@ import pytest
 
 from haplane.probes import prober, writing
 from haplane.probes.history import Relation, Stored
+from haplane.probes.prober.streams import read_token
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:
     assert token.read_bytes() == b"second"
     assert token.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in token.parent.iterdir()] == ["token"]
-    assert prober.read_token(str(token)) == "second"
+    assert read_token(str(token)) == "second"
 
 
 def test_only_this_runs_names_are_taken_from_the_list() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import json
 import secrets
 import shlex
@@ -17,6 +16,7 @@ from haplane.components.base import RUN
 from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.probes.history import Header, RoundTrip, parse
+from haplane.probes.packing import packed
 from haplane.probes.prober import NAMESPACE, Config
 from haplane.transport.ssh import Remote
 
@@ -56,7 +56,6 @@ class Prober:
 
         Writes need what `writing.prepare` makes.
         """
-        source = importlib.resources.files("haplane.probes").joinpath("prober.py").read_bytes()
         has_python = await self._remote.run(
             "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'", check=False, shown_as="look for Python"
         )
@@ -67,7 +66,7 @@ class Prober:
                 why=has_python.stderr.strip(),
                 hint="apt-get install python3 there (only the client machine needs it)",
             )
-        await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.py", stdin=source)
+        await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.pyz", stdin=packed())
         await self._remote.run(f"cat > {FOLDER}/ca.crt", stdin=authority.encode())
         config = Config(
             address=str(cluster.endpoint.vip.ip),
@@ -82,7 +81,7 @@ class Prober:
             token_file=TOKEN_FILE if write_rate else "",
             idle_connections=idle_connections,
         )
-        command = f"exec python3 {FOLDER}/prober.py {shlex.quote(config.to_json())}"
+        command = f"exec python3 {FOLDER}/prober.pyz {shlex.quote(config.to_json())}"
         self._process = await self._remote.start(command)
         self._reader = asyncio.create_task(self._read())
         try:
@@ -92,7 +91,7 @@ class Prober:
             raise HaplaneError("the prober did not start within 15 s", where=self._remote.name) from None
         if self._reader.done():
             stderr = await self._process.stderr.read()
-            raise CommandFailed(self._remote.name, "python3 prober.py", self._process.returncode, "", stderr)
+            raise CommandFailed(self._remote.name, "python3 prober.pyz", self._process.returncode, "", stderr)
 
     async def read_clock(self) -> None:
         """Relate its clock to this host's: some readings are added to `trips`. Raises HaplaneError."""
