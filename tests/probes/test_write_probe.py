@@ -141,7 +141,7 @@ def test_a_token_file_that_cannot_be_used_ends_it_without_showing_the_token(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"write_rate": 5.0}, "needs a token_file"),
+        ({"write_rate": 5.0}, "need a token_file"),
         ({"namespace": "a/../b"}, "namespace"),
         ({"write_prefix": "w\r\n"}, "write_prefix"),
         ({"write_rate": -1.0}, "write_rate"),

@@ -28,14 +28,13 @@ def test_the_scripts_are_read_by_a_plain_shell(script: str) -> None:
     assert "/etc/kubernetes/admin.conf" in script or writing.TOKEN_FILE in script
 
 
-def test_the_account_may_write_configmaps_in_its_namespace_and_nothing_else() -> None:
+def test_the_account_may_use_configmaps_in_its_namespace_and_nothing_else() -> None:
     items = json.loads(writing.manifest())["items"]
     assert [item["kind"] for item in items] == ["Namespace", "ServiceAccount", "Role", "RoleBinding"]
     assert items[0]["metadata"] == {"name": prober.NAMESPACE}
     assert {item["metadata"]["namespace"] for item in items[1:]} == {prober.NAMESPACE}
-    assert items[2]["rules"] == [
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "list", "deletecollection"]}
-    ]
+    verbs = ["create", "patch", "get", "list", "watch", "deletecollection"]
+    assert items[2]["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]
     assert items[3]["roleRef"]["name"] == items[2]["metadata"]["name"]
     assert items[3]["subjects"] == [{"kind": "ServiceAccount"} | items[1]["metadata"]]
 

@@ -51,10 +51,12 @@ class Prober:
         duration_s: float,
         write_rate: float = 0.0,
         idle_connections: int = 0,
+        register_rate: float = 0.0,
+        watches: int = 0,
     ) -> None:
         """Put the prober there and start it. Raises HaplaneError when it does not start.
 
-        Writes need what `writing.prepare` makes.
+        Writes, the register and watches need what `writing.prepare` makes.
         """
         has_python = await self._remote.run(
             "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'", check=False, shown_as="look for Python"
@@ -78,8 +80,10 @@ class Prober:
             write_rate=write_rate,
             write_prefix=self.write_prefix,
             namespace=NAMESPACE,
-            token_file=TOKEN_FILE if write_rate else "",
+            token_file=TOKEN_FILE if write_rate or register_rate or watches else "",
             idle_connections=idle_connections,
+            register_rate=register_rate,
+            watches=watches,
         )
         command = f"exec python3 {FOLDER}/prober.pyz {shlex.quote(config.to_json())}"
         self._process = await self._remote.start(command)

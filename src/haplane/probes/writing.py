@@ -1,4 +1,4 @@
-"""What the write probe needs in the cluster: a namespace and a right to write there; and what was stored, read back.
+"""What writes, the register and watches need in the cluster: a namespace and rights there; and what is stored there.
 
 Nothing here waits for a controller: the service account is made here, and a token is given out by the apiserver.
 Everything goes through any control-plane machine that answers.
@@ -18,6 +18,7 @@ from haplane.transport.ssh import Completed, Remote
 ACCOUNT = "prober"
 TOKEN_LIFE = "1h"
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s"
+VERBS = ("create", "patch", "get", "list", "watch", "deletecollection")
 TRIES = 30
 ROUNDS = 3
 
@@ -61,10 +62,10 @@ async def _through(
 
 
 def manifest() -> str:
-    """A namespace in which one account may make, list and delete ConfigMaps, and nothing else."""
+    """A namespace in which one account may make, change, read, watch and delete ConfigMaps, and nothing else."""
     rbac = "rbac.authorization.k8s.io"
     inside = {"name": ACCOUNT, "namespace": NAMESPACE}
-    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "list", "deletecollection"]}
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": list(VERBS)}
     items: list[dict[str, object]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": inside, "automountServiceAccountToken": False},

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 NAMESPACE = "haplane-drill"
+GETS_PER_SET = 2  # one read begins with each write and overlaps it, one between two writes
 
 
 class ConfigError(ValueError):
@@ -20,10 +21,11 @@ class ConfigError(ValueError):
 class Config:
     """What to ask, and how often. A rate of 0 leaves that probe out. Files are paths on the prober's machine.
 
-    token_file holds the bearer token of writes and must not be readable by others; write_prefix begins the names of
-    what they make, and is another one in each run.
-    in_flight_limit bounds the connections of the new and of the write probe that wait at the same time; None means
-    their rate * timeout_s * 2, which is never reached unless the prober itself is too slow.
+    token_file holds the bearer token of all but the readings of path, and must not be readable by others; write_prefix
+    begins the names of what is made, and is another one in each run. The register is set register_rate times a second
+    and read GETS_PER_SET times as often.
+    in_flight_limit bounds the connections that wait at the same time, for each of the probes that make new ones; None
+    means their rate * timeout_s * 2, which is never reached unless the prober itself is too slow.
     """
 
     address: str
@@ -41,6 +43,8 @@ class Config:
     namespace: str = NAMESPACE
     token_file: str = ""
     idle_connections: int = 0
+    register_rate: float = 0.0
+    watches: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -51,23 +55,42 @@ class Config:
             raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
         if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable() or " " in self.path:
             raise ConfigError(f"path must begin with / and have no spaces, not {self.path!r}")
-        for name in ("rate", "persistent_rate", "write_rate", "timeout_s", "duration_s"):
+        for name in ("rate", "persistent_rate", "write_rate", "register_rate", "timeout_s", "duration_s"):
             number = getattr(self, name)
             least = "at least 0" if name.endswith("rate") else "more than 0"
             if not math.isfinite(number) or number < 0 or (number == 0 and not name.endswith("rate")):
                 raise ConfigError(f"{name} must be {least}, not {number}")
         if self.in_flight_limit is not None and self.in_flight_limit < 1:
             raise ConfigError(f"in_flight_limit must be at least 1, not {self.in_flight_limit}")
-        if self.idle_connections < 0:
-            raise ConfigError(f"idle_connections must be at least 0, not {self.idle_connections}")
+        for name in ("idle_connections", "watches"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name, pattern in (
             ("namespace", "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
             ("write_prefix", "[a-z0-9][-a-z0-9]{0,62}"),
         ):
             if not re.fullmatch(pattern, getattr(self, name)):
                 raise ConfigError(f"{name} cannot be (part of) a name in Kubernetes: {getattr(self, name)!r}")
-        if self.write_rate and not self.token_file:
-            raise ConfigError("write_rate needs a token_file")
+        if self.needs_token and not self.token_file:
+            raise ConfigError("write_rate, register_rate and watches need a token_file")
+
+    @property
+    def needs_token(self) -> bool:
+        return bool(self.write_rate or self.register_rate or self.watches)
+
+    @property
+    def get_rate(self) -> float:
+        return self.register_rate * GETS_PER_SET
+
+    @property
+    def folder(self) -> str:
+        """Where the apiserver has the ConfigMaps of the namespace."""
+        return f"/api/v1/namespaces/{self.namespace}/configmaps"
+
+    @property
+    def register(self) -> str:
+        """The name of the ConfigMap that is set and read."""
+        return f"{self.write_prefix}register"
 
     def in_flight(self, rate: float) -> int:
         """The bound that holds for a probe with this rate."""

@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._leaving: asyncio.TimerHandle | None = None
         self._data = b""
         self._waiter: asyncio.Future[tuple[Response | None, float]] | None = None
+        self._take: Callable[[bytes], None] | None = None
         self.broken: str | None = None
 
     async def open(self, address: str, port: int) -> None:
@@ -73,6 +74,17 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> tuple[Response, float]:
         """The answer and when it was complete. Raises Failed."""
+        response, end = await self._send(request)
+        assert response is not None
+        self.stage = "ready"
+        return response, end
+
+    async def follow(self, request: bytes, take: Callable[[bytes], None]) -> None:
+        """Ask, and hand over what comes until take or the connection ends it. Raises Failed, which take may too."""
+        self._take = take
+        await self._send(request)
+
+    async def _send(self, request: bytes) -> tuple[Response | None, float]:
         if self._data:  # nobody asked for this; it must not pass for the answer
             self._break("http-malformed")
         if self.broken is not None:
@@ -84,10 +96,7 @@ class Connection(asyncio.Protocol):
             self._flush()
         except ssl.SSLError:
             self._break("tls")
-        response, end = await self._waiter
-        assert response is not None
-        self.stage = "ready"
-        return response, end
+        return await self._waiter
 
     def leave(self) -> None:
         """Wait a moment for the server to close, then close."""
@@ -148,6 +157,10 @@ class Connection(asyncio.Protocol):
         if self.stage != "sent" or self._waiter is None or self._waiter.done():
             return
         try:
+            if self._take is not None:
+                data, self._data = self._data, b""
+                self._take(data)
+                return
             response = read_response(self._data, ended=ended)
         except Failed as failed:
             self._break(failed.kind)

@@ -34,12 +34,13 @@ def main(arguments: list[str]) -> int:
             raise ConfigError("usage: prober.pyz CONFIG_JSON")
         config = read_config(arguments[0])
         tls = tls_context(config.ca_file)
-        token = read_token(config.token_file) if config.write_rate else ""
+        token = read_token(config.token_file) if config.needs_token else ""
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = config.in_flight(config.rate) + config.in_flight(config.write_rate) + config.idle_connections
+    anew = (config.rate, config.write_rate, config.register_rate, config.get_rate)
+    most = sum(map(config.in_flight, anew)) + config.idle_connections + config.watches
     wanted = 1024 + 2 * most
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):

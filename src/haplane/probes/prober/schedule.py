@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from .clock import Emit, Lateness, read_clocks, us
@@ -16,17 +16,23 @@ from .http import Failed
 from .questions import (
     FAILED,
     INDETERMINATE,
+    NOTHING,
     Question,
+    Told,
+    getting,
     outcome_of_answer,
     outcome_of_timeout,
     reading,
+    setting,
     writing,
 )
 from .staying import Held, Line
+from .watching import Watch
 
 VERSION = 1
 START_DELAY_S = 0.2  # lets the header out and the loop warm up before the first request is due
 IDLE_PACE = 50.0  # idle connections made per second at the start
+WATCH_LAST_S = 1.0  # what was written last is still to be seen
 IDLE_PAUSE_S = 0.5  # between two attempts to make the same one, so that a server in trouble is not flooded
 
 
@@ -61,14 +67,22 @@ class Prober:
             {"t": us(now), "probe": "header", "version": VERSION, "start": us(start), "wall": us(wall)}
             | {"wall_error": wall_error, "config": asdict(self._config)}
         )
+        config, token = self._config, self._token
         clock = asyncio.create_task(self._lateness.watch())
+        watching = [
+            asyncio.create_task(Watch(number, config, self._tls, token, self._emit_counted).run())
+            for number in range(config.watches)
+        ]
         await asyncio.gather(
-            self._ask_anew(start, self._config.rate, lambda _: reading(self._config, "new")),
-            self._ask_anew(start, self._config.write_rate, lambda number: writing(self._config, self._token, number)),
+            self._ask_anew(start, config.rate, lambda _: reading(config, "new")),
+            self._ask_anew(start, config.write_rate, lambda number: writing(config, token, number)),
+            self._ask_anew(start, config.register_rate, lambda number: setting(config, token, number)),
+            self._ask_anew(start, config.get_rate, lambda _: getting(config, token)),
             self._ask_persistently(start),
-            *(self._hold_idle(start + number / IDLE_PACE) for number in range(self._config.idle_connections)),
+            *(self._hold_idle(start + number / IDLE_PACE) for number in range(config.idle_connections)),
             self._wait_for_the_end(),
         )
+        await self._end_watching(watching)
         clock.cancel()
         self._lateness.report(self._loop.time())
         end = {"t": us(self._stop_at), "probe": "end", "reason": self._reason, "count": self._count}
@@ -77,6 +91,14 @@ class Prober:
     async def _wait_for_the_end(self) -> None:
         await self._sleep_until(self._stop_at)
         self._stopped.set()
+
+    async def _end_watching(self, watching: Sequence[asyncio.Task[None]]) -> None:
+        if watching:
+            await asyncio.wait(watching, timeout=WATCH_LAST_S)
+        for watch in watching:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
 
     async def _sleep_until(self, when: float) -> None:
         """Until then, or until the schedule ends."""
@@ -90,7 +112,7 @@ class Prober:
         for number in range(math.ceil(self._config.duration_s * rate - 1e-9)):
             yield start + number / rate
 
-    # -- the new and the write probe
+    # -- probes that make a new connection each time
 
     async def _ask_anew(self, start: float, rate: float, question: Callable[[int], Question]) -> None:
         asking: set[asyncio.Task[None]] = set()
@@ -127,11 +149,12 @@ class Prober:
             connection.abort()
             if connection.stage != "sent":  # it broke before the request could go out
                 sent_at = None
-            outcome = INDETERMINATE if question.key and sent_at is not None else FAILED
+            outcome = INDETERMINATE if question.changes and sent_at is not None else FAILED
             self._record(question, due, outcome, failed.kind, sent_at, self._loop.time(), begun)
         else:
             connection.leave()
-            self._record(question, due, *outcome_of_answer(question, response.status), sent_at, end, begun)
+            outcome, kind, told = outcome_of_answer(question, response)
+            self._record(question, due, outcome, kind, sent_at, end, begun, told)
 
     # -- the persistent probe
 
@@ -170,7 +193,8 @@ class Prober:
         except Failed as failed:
             self._record(question, due, FAILED, failed.kind, sent_at, self._loop.time())
         else:
-            self._record(question, due, *outcome_of_answer(question, response.status), sent_at, end)
+            outcome, kind, _ = outcome_of_answer(question, response)
+            self._record(question, due, outcome, kind, sent_at, end)
             if not response.keep:
                 line.redial("closed")
 
@@ -191,8 +215,7 @@ class Prober:
                 held.close()
                 return
             at, kind = await held.wait(self._stopped) or await held.ask_at_the_end(question)
-            self._count += 1
-            self._emit({"t": us(ready), "probe": "idle", "told_at": us(at), "kind": kind})
+            self._emit_counted({"t": us(ready), "probe": "idle", "told_at": us(at), "kind": kind})
 
     # -- what is written
 
@@ -205,12 +228,14 @@ class Prober:
         sent_at: float | None,
         end: float,
         begun: float | None = None,
+        told: Told = NOTHING,
     ) -> None:
-        self._count += 1
         line: dict[str, object] = {"t": us(due), "probe": question.probe, "outcome": outcome, "kind": kind}
         line |= {"sent_at": None if sent_at is None else us(max(sent_at, due)), "end": us(end)}
         if begun is not None:
             line["begun"] = us(max(begun, due))
-        if question.key:
-            line["key"] = question.key
+        self._emit_counted({**line, **question.about, **told})
+
+    def _emit_counted(self, line: Mapping[str, object]) -> None:
+        self._count += 1
         self._emit(line)
