@@ -106,5 +106,5 @@ def test_what_is_refused_or_broken_says_how(authority: Authority, token_file: Pa
 
 
 def test_leases_cannot_be_read_without_a_token() -> None:
-    with pytest.raises(prober.ConfigError, match="lease_rate needs a token_file"):
+    with pytest.raises(prober.ConfigError, match="lease_rate and kubectl need a token_file"):
         prober.Config("192.0.2.1", 1, "x", "x", lease_rate=2.0)

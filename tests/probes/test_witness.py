@@ -14,6 +14,7 @@ from tls_server import Authority, TlsServer, probing
 
 from haplane.probes import prober, running
 from haplane.probes.history import History, Kubectl, Request, parse
+from haplane.probes.prober import kubectl
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_it_is_asked_what_kubectl_is_asked(authority: Authority, token_file: Pat
 
 def test_the_configuration_names_the_token_and_does_not_hold_it(tmp_path: Path) -> None:
     config = prober.Config("2001:db8::1", 6443, "kubernetes", "/run/ca.crt", token_file="/run/token", namespace="n")
-    read = json.loads(prober.kubeconfig(config))
+    read = json.loads(kubectl.kubeconfig(config))
     assert read["clusters"][0]["cluster"] == {
         "server": "https://[2001:db8::1]:6443",
         "tls-server-name": "kubernetes",
@@ -115,7 +116,7 @@ def test_one_that_says_much_holds_up_nothing(authority: Authority, token_file: P
     path = program(token_file.parent, "head -c 3000000 /dev/zero | tr '\\0' x; echo; sleep 60\n")
     history = seen(authority, token_file, path, rate=20.0)
     (line,) = [text for what, text, _ in said(history) if what == "line"]
-    assert line == "x" * prober.TEXT_LIMIT
+    assert line == "x" * kubectl.TEXT_LIMIT
     assert all(request.ok for request in history.of(Request))
 
 
@@ -154,7 +155,7 @@ def _runs(pid: int) -> bool:
 
 
 def test_kubectl_needs_a_token() -> None:
-    with pytest.raises(prober.ConfigError, match="kubectl needs a token_file"):
+    with pytest.raises(prober.ConfigError, match="kubectl need a token_file"):
         prober.Config("192.0.2.1", 1, "x", "x", kubectl="/usr/bin/kubectl")
 
 

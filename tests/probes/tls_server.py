@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from haplane.probes import prober
+from haplane.probes.packing import packed
 
 Line = dict[str, object]
 
@@ -164,13 +164,20 @@ class Running:
         return line
 
 
+def program(folder: Path, *arguments: str) -> list[str]:
+    """The command that runs the prober as a client machine does, with nothing of haplane to import."""
+    file = folder / "prober.pyz"
+    file.write_bytes(packed())
+    return [sys.executable, "-I", str(file), *arguments]
+
+
 @contextlib.asynccontextmanager
 async def probing(server: TlsServer, **changes: object) -> AsyncIterator[Running]:
     """The prober as a subprocess, asking this server; ended with the block at the latest."""
     values: dict[str, object] = {"address": "127.0.0.1", "port": server.port, "server_hostname": "kubernetes"}
     values |= {"ca_file": str(server.authority.ca_file), "duration_s": 2.0, "timeout_s": 3.0}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", prober.__file__, json.dumps(values | changes)),
+        *program(server.authority.ca_file.parent, json.dumps(values | changes)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

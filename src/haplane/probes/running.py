@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import json
 import secrets
 import shlex
@@ -17,6 +16,7 @@ from haplane.components.base import RUN, STATE
 from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.probes.history import Header, RoundTrip, parse
+from haplane.probes.packing import packed
 from haplane.probes.prober import NAMESPACE, Config
 from haplane.transport.ssh import Remote
 
@@ -52,15 +52,16 @@ class Prober:
         duration_s: float,
         write_rate: float = 0.0,
         idle_connections: int = 0,
+        register_rate: float = 0.0,
+        watches: int = 0,
         lease_rate: float = 0.0,
         with_kubectl: bool = False,
     ) -> None:
         """Put the prober there and start it. Raises HaplaneError when it does not start.
 
-        Writes, leases and kubectl need what `writing.prepare` makes. `kubectl` is empty afterwards where that machine
-        has none.
+        Writes, the register, watches, leases and kubectl need what `writing.prepare` makes. `kubectl` is empty
+        afterwards where that machine has none.
         """
-        source = importlib.resources.files("haplane.probes").joinpath("prober.py").read_bytes()
         has_python = await self._remote.run(
             "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'", check=False, shown_as="look for Python"
         )
@@ -71,7 +72,7 @@ class Prober:
                 why=has_python.stderr.strip(),
                 hint="apt-get install python3 there (only the client machine needs it)",
             )
-        await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.py", stdin=source)
+        await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.pyz", stdin=packed())
         await self._remote.run(f"cat > {FOLDER}/ca.crt", stdin=authority.encode())
         if with_kubectl:
             found = await self._remote.run(find_kubectl(cluster), check=False, shown_as="look for kubectl")
@@ -86,12 +87,14 @@ class Prober:
             write_rate=write_rate,
             write_prefix=self.write_prefix,
             namespace=NAMESPACE,
-            token_file=TOKEN_FILE if write_rate or lease_rate or self.kubectl else "",
+            token_file=TOKEN_FILE if write_rate or register_rate or watches or lease_rate or self.kubectl else "",
             idle_connections=idle_connections,
+            register_rate=register_rate,
+            watches=watches,
             lease_rate=lease_rate,
             kubectl=self.kubectl,
         )
-        command = f"exec python3 {FOLDER}/prober.py {shlex.quote(config.to_json())}"
+        command = f"exec python3 {FOLDER}/prober.pyz {shlex.quote(config.to_json())}"
         self._process = await self._remote.start(command)
         self._reader = asyncio.create_task(self._read())
         try:
@@ -101,7 +104,7 @@ class Prober:
             raise HaplaneError("the prober did not start within 15 s", where=self._remote.name) from None
         if self._reader.done():
             stderr = await self._process.stderr.read()
-            raise CommandFailed(self._remote.name, "python3 prober.py", self._process.returncode, "", stderr)
+            raise CommandFailed(self._remote.name, "python3 prober.pyz", self._process.returncode, "", stderr)
 
     async def read_clock(self) -> None:
         """Relate its clock to this host's: some readings are added to `trips`. Raises HaplaneError."""

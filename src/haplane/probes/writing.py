@@ -1,4 +1,4 @@
-"""What the prober needs in the cluster: a namespace and a right to write there; and what was stored, read back.
+"""What the prober needs in the cluster: a namespace and rights there; and what is stored there.
 
 Nothing here waits for a controller: the service account is made here, and a token is given out by the apiserver.
 Everything goes through any control-plane machine that answers.
@@ -21,6 +21,7 @@ LEASE_READER = f"{NAMESPACE}-{ACCOUNT}"
 RBAC = "rbac.authorization.k8s.io"
 TOKEN_LIFE = "1h"
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s"
+VERBS = ("create", "patch", "get", "list", "watch", "deletecollection")
 TRIES = 30
 ROUNDS = 3
 
@@ -64,9 +65,12 @@ async def _through(
 
 
 def manifest() -> str:
-    """A namespace in which one account may make, list, watch and delete ConfigMaps; it may read two leases besides."""
+    """A namespace in which one account may make, change, read, watch and delete ConfigMaps.
+
+    It may read two leases besides, and nothing else.
+    """
     inside = {"name": ACCOUNT, "namespace": NAMESPACE}
-    writes = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "list", "watch", "deletecollection"]}
+    writes = {"apiGroups": [""], "resources": ["configmaps"], "verbs": list(VERBS)}
     looks = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get"]}
     items: list[dict[str, object]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
