@@ -90,6 +90,18 @@ def test_nothing_need_be_seen_while_nothing_is_written() -> None:
     assert verdict.sentence.startswith("kubectl was silent for 0.00 s")
 
 
+def test_a_write_whose_event_was_lost_with_the_machine_does_not_make_an_election_kubectls() -> None:
+    """The last write before the fault was acknowledged as it came and never shown; then nothing for 2 s."""
+    early = Mark(FAULT - 0.998, "power-off", "cp1", 0.001)
+    history = watched((-1.0, -0.95), outage=(-0.95, 1.0), ends=(), marks=[early])
+    verdict = judged(history)
+    assert verdict.outcome is HELD
+    assert verdict.evidence[0].endswith("s of it without any acknowledged write")
+    dark = judged(watched((-1.0, 5.0), outage=(-0.95, 1.0), ends=(), marks=[early]))
+    assert dark.outcome is VIOLATED
+    assert dark.sentence.startswith("kubectl was silent for 4."), "the rest counts"
+
+
 def test_a_write_that_is_shown_after_it_was_acknowledged_makes_a_short_silence() -> None:
     def later(event: Event) -> Event:
         return replace(event, t=round(event.t + 0.02, 6)) if isinstance(event, Kubectl) else event

@@ -1,13 +1,14 @@
 """Whether a real `kubectl get --watch-only`, run again whenever it ends, went on seeing what was written. Pure.
 
 Each write is shown as a line. A write that was acknowledged and not shown yet begins a silence; the next line, of
-whatever write, ends it. So it counts for nothing that nothing can be shown while nothing is written; and what was
-written while kubectl was being started again is never shown, for it watches from then on.
+whatever write, ends it. Pauses in which nothing was acknowledged do not count: an election is none of kubectl's. What
+was written while kubectl was being started again is never shown, for it watches from then on.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ NAME = "kubectl-sees-on"
 KIND = "configmap/"
 # Fewer lines before the fault do not show that it saw anything.
 MINIMUM_BEFORE = 10
+# Writes come ten times a second; while the VIP moves none is acknowledged for less than that.
+PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,12 @@ class _Silence:
 
     since: float
     until: float
+    paused_s: float = 0.0
     ongoing: bool = False
 
     @property
     def length_s(self) -> float:
-        return self.until - self.since
+        return self.until - self.since - self.paused_s
 
 
 def kubectl_sees_on(history: History, within_s: float) -> Verdict:
@@ -50,10 +54,9 @@ def kubectl_sees_on(history: History, within_s: float) -> Verdict:
     so_far = ", and still at the end" if longest.ongoing else ""
     sentence = f"kubectl was silent for {longest.length_s:.2f} s{so_far} (at most {within_s:.3g} s)"
     sentence += f", and was started again {_times(often)}" if often else ", and its watch went on"
-    evidence = (
-        f"silent from {longest.since - fault.t:+.3f} s to {longest.until - fault.t:+.3f} s of the fault",
-        *_ends(history, fault),
-    )
+    when = f"silent from {longest.since - fault.t:+.3f} s to {longest.until - fault.t:+.3f} s of the fault"
+    paused = f", {longest.paused_s:.3f} s of it without any acknowledged write" if longest.paused_s else ""
+    evidence = (when + paused, *_ends(history, fault))
     lags = [(each, history.stalled_s(each.since, each.until)) for each in silences]
     if any(each.length_s - lag > within_s for each, lag in lags):
         return Verdict(NAME, Outcome.VIOLATED, sentence, evidence)
@@ -84,6 +87,7 @@ def _silences(history: History, since: float, until: float) -> Iterator[_Silence
     shown: dict[str, float] = {}
     for line in lines:
         shown.setdefault(line.text.removeprefix(KIND), line.t)
+    acknowledged = sorted(write.end for write in history.requests("write") if write.ok)
     for write in history.requests("write"):
         if not write.ok or not since < write.end <= until:
             continue
@@ -92,7 +96,15 @@ def _silences(history: History, since: float, until: float) -> Iterator[_Silence
             continue
         place = bisect.bisect_left(times, write.end)
         after = times[place] if place < len(times) else math.inf
-        yield _Silence(write.end, min(after, max(until, write.end)), after > until)
+        ends = min(after, max(until, write.end))
+        yield _Silence(write.end, ends, _paused_s(acknowledged, write.end, ends), after > until)
+
+
+def _paused_s(acknowledged: Sequence[float], since: float, until: float) -> float:
+    """For how long in all nothing was acknowledged meanwhile, of pauses that are long."""
+    inside = acknowledged[bisect.bisect_left(acknowledged, since) : bisect.bisect_left(acknowledged, until)]
+    lengths = (later - earlier for earlier, later in itertools.pairwise([*inside, until]))
+    return sum(length for length in lengths if length > PAUSE_S)
 
 
 def _unfit(history: History, within_s: float) -> list[str]:
