@@ -12,6 +12,8 @@ from haplane.drills.catalogue import RATE, Drill, find
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.holders import single_holder, vip_moved
 from haplane.drills.idle import nobody_waits_in_the_dark
+from haplane.drills.register import reads_never_go_back, register_linearizable
+from haplane.drills.watches import watch_sees_all
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
 from haplane.probes.history import HEAL, POWER_ON, History, Mark, Observation
@@ -91,10 +93,16 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) ->
     if history.requests("write"):
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)
+    if history.requests("get"):
+        yield reads_never_go_back(history)
+        yield register_linearizable(history)
+    # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
+    told_s = (limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))) + TOLD_AFTER_S
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
-        # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
-        told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
-        yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
+        yield nobody_waits_in_the_dark(history, told_s)
+    if history.header and history.header.config.watches:
+        # Who was told asks again, of an apiserver that knows no more than its etcd, which may be without a leader.
+        yield watch_sees_all(history, told_s + (_writes_wait_s(design, limit_s) or 0.0))
     if history.observed(OBSERVER):
         machines = [machine.name for machine in design.cluster.balancers]
         reached = _as_clients_reach(history, drill)
@@ -127,13 +135,20 @@ def _sessions_end_s(design: Design) -> float:
     return worst_s if math.isfinite(worst_s) else 0.0
 
 
-def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:
-    """Whoever loses a machine or an apiserver may lose etcd's leader with it."""
+def _writes_wait_s(design: Design, limit_s: float) -> float | None:
+    """Whoever loses a machine or an apiserver may lose etcd's leader with it. None: nothing bounds it."""
     election = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}.get("etcd-leader-death")
     if election is None or not math.isfinite(election.worst_s) or not math.isfinite(limit_s):
+        return None
+    return max(limit_s, election.worst_s)
+
+
+def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:
+    waits_s = _writes_wait_s(design, limit_s)
+    if waits_s is None:
         return
     rate = broken.header.config.write_rate if broken.header else 0.0
-    longest_s = max(limit_s, election.worst_s) + (2 / rate if rate else 0.0)
+    longest_s = waits_s + (2 / rate if rate else 0.0)
     found = availability(
         broken,
         probe="write",

@@ -34,6 +34,10 @@ from haplane.transport.ssh import Fleet, Remote
 
 WRITE_RATE = 10.0
 IDLE_CONNECTIONS = 50
+# The register is set so often, and read twice as often.
+REGISTER_RATE = 5.0
+# The balancer spreads them over the apiservers.
+WATCHES = 3
 # Idle connections are made 50 a second; then a while in which nothing is broken.
 BEFORE_S = 4.5
 AFTER_S = 3.0
@@ -146,6 +150,8 @@ class _Scene:
                 duration_s=limit_s,
                 write_rate=WRITE_RATE,
                 idle_connections=IDLE_CONNECTIONS,
+                register_rate=REGISTER_RATE,
+                watches=WATCHES,
             )
             await self._prober.read_clock()
             await self._observers.start(self._nodes.values())
