@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 from tests.model.clusters import three_nodes
 
+from haplane.design.budget import budgets
 from haplane.design.design import Design
 from haplane.drills import catalogue, judging
 from haplane.drills.checkers import Outcome
 from haplane.model.errors import HaplaneError
 from haplane.probes import prober
 from haplane.probes.history import (
+    COUNTED,
     Clock,
     End,
     Event,
@@ -20,10 +22,13 @@ from haplane.probes.history import (
     History,
     Kubectl,
     LeaseSeen,
+    Listing,
     Mark,
     Observation,
     Request,
     RequestOutcome,
+    Watched,
+    Watching,
 )
 from haplane.probes.prober import LEASES, Config
 
@@ -103,6 +108,40 @@ def test_a_history_of_another_cluster_is_refused() -> None:
     )
     with pytest.raises(HaplaneError, match="another cluster"):
         judging.judge(other, DESIGN)
+
+
+def watched(*, silent_s: float = 0.003) -> History:
+    """Ten writes a second that one watch is told of; the one at the time of the fault only after so long."""
+    asked = history()
+    config = replace(CONFIG, write_rate=10.0, watches=1, token_file="token")
+    events: list[Event] = [replace(each, config=config) if isinstance(each, Header) else each for each in asked.events]
+    written = [
+        Request(t, "write", RequestOutcome.OK, "", t, t + 0.01, key=f"w-{number}", version=number + 2)
+        for number, t in enumerate(number / 10 for number in range(int(END_S * 10)))
+    ]
+    told = [
+        Watched(each.end + (silent_s if each.t == OFF else 0.003), 0, "ADDED", each.key, each.version or 0)
+        for each in written
+    ]
+    list_ = Listing(-0.1, 0, "start", None, RequestOutcome.OK, "", -0.05, 1)
+    events += [*written, *told, list_, Watching(-0.05, 0, "listed", 1, -0.04, END_S + 1.0, "stopped")]
+    count = sum(isinstance(each, COUNTED) for each in events)
+    return History(tuple(replace(each, count=count) if isinstance(each, End) else each for each in events))
+
+
+def test_a_watch_has_the_time_to_be_told_and_that_of_a_write() -> None:
+    election = next(one for one in budgets(DESIGN, request_interval_s=0.02) if one.fault == "etcd-leader-death")
+    limit_s = BUDGET.worst_s + judging.TOLD_AFTER_S + max(BUDGET.worst_s, election.worst_s)
+    assert outcomes(watched())["watch-sees-all"] is Outcome.HELD
+    assert outcomes(watched(silent_s=limit_s - 0.01))["watch-sees-all"] is Outcome.HELD
+    assert outcomes(watched(silent_s=limit_s + 0.01))["watch-sees-all"] is Outcome.VIOLATED
+
+
+def test_the_register_is_judged_where_it_was_asked() -> None:
+    assert not {"reads-never-go-back", "register-linearizable"} & set(outcomes(history()))
+    got = Request(1.0, "get", RequestOutcome.OK, "", 1.0, 1.01, value=1, version=2)
+    found = outcomes(history().with_events([got]))
+    assert found["reads-never-go-back"] is found["register-linearizable"] is Outcome.UNKNOWN, "one read shows nothing"
 
 
 def test_what_no_client_asks_for_gives_requests_no_time() -> None:

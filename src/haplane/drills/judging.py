@@ -14,6 +14,8 @@ from haplane.drills.holders import single_holder, vip_moved
 from haplane.drills.idle import nobody_waits_in_the_dark
 from haplane.drills.kubectl import kubectl_sees_on
 from haplane.drills.leases import Expected, Terms, acting, acts_again, one_controller_acts
+from haplane.drills.register import reads_never_go_back, register_linearizable
+from haplane.drills.watches import watch_sees_all
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
 from haplane.probes.history import HEAL, POWER_ON, History, Mark, Observation
@@ -98,13 +100,18 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) ->
     if history.requests("write"):
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)
-    if history.header and math.isfinite(limit_s):
-        # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
-        told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
-        if history.header.config.idle_connections:
-            yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
-        if history.header.config.kubectl:
-            yield kubectl_sees_on(history, told_s + RESUMES_S)
+    if history.requests("get"):
+        yield reads_never_go_back(history)
+        yield register_linearizable(history)
+    # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
+    told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
+    if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
+        yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
+    if history.header and history.header.config.kubectl and math.isfinite(limit_s):
+        yield kubectl_sees_on(history, told_s + RESUMES_S)
+    if history.header and history.header.config.watches:
+        # Who was told asks again, of an apiserver that knows no more than its etcd, which may be without a leader.
+        yield watch_sees_all(history, told_s + TOLD_AFTER_S + (_writes_wait_s(design, limit_s) or 0.0))
     if history.header and history.header.config.lease_rate:
         yield from _leases(history, design, drill)
     if history.observed(OBSERVER):
@@ -160,13 +167,20 @@ def _sessions_end_s(design: Design) -> float:
     return worst_s if math.isfinite(worst_s) else 0.0
 
 
-def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:
-    """Whoever loses a machine or an apiserver may lose etcd's leader with it."""
+def _writes_wait_s(design: Design, limit_s: float) -> float | None:
+    """Whoever loses a machine or an apiserver may lose etcd's leader with it. None: nothing bounds it."""
     election = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}.get("etcd-leader-death")
     if election is None or not math.isfinite(election.worst_s) or not math.isfinite(limit_s):
+        return None
+    return max(limit_s, election.worst_s)
+
+
+def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:
+    waits_s = _writes_wait_s(design, limit_s)
+    if waits_s is None:
         return
     rate = broken.header.config.write_rate if broken.header else 0.0
-    longest_s = max(limit_s, election.worst_s) + (2 / rate if rate else 0.0)
+    longest_s = waits_s + (2 / rate if rate else 0.0)
     found = availability(
         broken,
         probe="write",

@@ -35,6 +35,10 @@ from haplane.transport.ssh import Fleet, Remote
 
 WRITE_RATE = 10.0
 IDLE_CONNECTIONS = 50
+# The register is set so often, and read twice as often.
+REGISTER_RATE = 5.0
+# The balancer spreads them over the apiservers.
+WATCHES = 3
 LEASE_RATE = 2.0
 # Idle connections are made 50 a second; then a while in which nothing is broken.
 BEFORE_S = 4.5
@@ -152,6 +156,8 @@ class _Scene:
                 duration_s=limit_s,
                 write_rate=WRITE_RATE,
                 idle_connections=IDLE_CONNECTIONS,
+                register_rate=REGISTER_RATE,
+                watches=WATCHES,
                 lease_rate=LEASE_RATE,
                 with_kubectl=True,
             )
