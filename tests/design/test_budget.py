@@ -17,12 +17,16 @@ from haplane.design.budget import (
     Budget,
     budgets,
     endpoint_moves,
+    holder_acts_s,
+    holder_dies,
     holder_resigns,
     leader_is_lost,
     power_off_vip_holder,
 )
 from haplane.design.design import Design
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, Etcd, EtcdTopology, Machine, Role, Ssh
+
+LEASES = ("kube-controller-manager", "kube-scheduler")
 
 
 def of(cluster: Cluster, timers: Timers | None = None, *, request_interval_s: float = 0.02) -> dict[str, Budget]:
@@ -148,6 +152,20 @@ def test_overrides_in_the_file_count() -> None:
     longer = after["controller-manager-death"].worst_s - before["controller-manager-death"].worst_s
     assert longer == pytest.approx(45)
     assert after["scheduler-death"].worst_s == before["scheduler-death"].worst_s
+
+
+def test_the_holder_of_a_lease_may_act_until_its_renew_deadline_after_it_waited_for_a_retry_period() -> None:
+    cluster = three_nodes()
+    assert {holder_acts_s(cluster, lease) for lease in LEASES} == {12.0}
+    flags = [{"name": "leader-elect-renew-deadline", "value": "20s"}]
+    flags.append({"name": "leader-elect-retry-period", "value": "500ms"})
+    slow = replace(cluster, kubeadm={"ClusterConfiguration": {"scheduler": {"extraArgs": flags}}})
+    assert [holder_acts_s(slow, lease) for lease in LEASES] == [12.0, 20.5]
+
+
+def test_whoever_holds_a_lease_has_a_budget_for_its_death() -> None:
+    assert {holder_dies(lease) for lease in LEASES} == {"controller-manager-death", "scheduler-death"}
+    assert {holder_dies(lease) for lease in LEASES} <= set(of(three_nodes()))
 
 
 def test_the_worst_machine_is_taken_for_the_holder() -> None:

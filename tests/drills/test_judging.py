@@ -7,12 +7,30 @@ from dataclasses import replace
 import pytest
 from tests.model.clusters import three_nodes
 
+from haplane.design.budget import budgets
 from haplane.design.design import Design
 from haplane.drills import catalogue, judging
 from haplane.drills.checkers import Outcome
 from haplane.model.errors import HaplaneError
-from haplane.probes.history import Clock, End, Event, Header, History, Mark, Observation, Request, RequestOutcome
-from haplane.probes.prober import Config
+from haplane.probes import prober
+from haplane.probes.history import (
+    COUNTED,
+    Clock,
+    End,
+    Event,
+    Header,
+    History,
+    Kubectl,
+    LeaseSeen,
+    Listing,
+    Mark,
+    Observation,
+    Request,
+    RequestOutcome,
+    Watched,
+    Watching,
+)
+from haplane.probes.prober import LEASES, Config
 
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="ca.crt", persistent_rate=0)
 DESIGN = Design(three_nodes())
@@ -92,16 +110,143 @@ def test_a_history_of_another_cluster_is_refused() -> None:
         judging.judge(other, DESIGN)
 
 
+def watched(*, silent_s: float = 0.003) -> History:
+    """Ten writes a second that one watch is told of; the one at the time of the fault only after so long."""
+    asked = history()
+    config = replace(CONFIG, write_rate=10.0, watches=1, token_file="token")
+    events: list[Event] = [replace(each, config=config) if isinstance(each, Header) else each for each in asked.events]
+    written = [
+        Request(t, "write", RequestOutcome.OK, "", t, t + 0.01, key=f"w-{number}", version=number + 2)
+        for number, t in enumerate(number / 10 for number in range(int(END_S * 10)))
+    ]
+    told = [
+        Watched(each.end + (silent_s if each.t == OFF else 0.003), 0, "ADDED", each.key, each.version or 0)
+        for each in written
+    ]
+    list_ = Listing(-0.1, 0, "start", None, RequestOutcome.OK, "", -0.05, 1)
+    events += [*written, *told, list_, Watching(-0.05, 0, "listed", 1, -0.04, END_S + 1.0, "stopped")]
+    count = sum(isinstance(each, COUNTED) for each in events)
+    return History(tuple(replace(each, count=count) if isinstance(each, End) else each for each in events))
+
+
+def test_a_watch_has_the_time_to_be_told_and_that_of_a_write() -> None:
+    election = next(one for one in budgets(DESIGN, request_interval_s=0.02) if one.fault == "etcd-leader-death")
+    limit_s = BUDGET.worst_s + judging.TOLD_AFTER_S + max(BUDGET.worst_s, election.worst_s)
+    assert outcomes(watched())["watch-sees-all"] is Outcome.HELD
+    assert outcomes(watched(silent_s=limit_s - 0.01))["watch-sees-all"] is Outcome.HELD
+    assert outcomes(watched(silent_s=limit_s + 0.01))["watch-sees-all"] is Outcome.VIOLATED
+
+
+def test_the_register_is_judged_where_it_was_asked() -> None:
+    assert not {"reads-never-go-back", "register-linearizable"} & set(outcomes(history()))
+    got = Request(1.0, "get", RequestOutcome.OK, "", 1.0, 1.01, value=1, version=2)
+    found = outcomes(history().with_events([got]))
+    assert found["reads-never-go-back"] is found["register-linearizable"] is Outcome.UNKNOWN, "one read shows nothing"
+
+
 def test_what_no_client_asks_for_gives_requests_no_time() -> None:
     """A scheduler may be without a lease for 24 s; a request waits for none of it."""
-    scheduler = judging.named(0.0, catalogue.find("scheduler-death"), "cp1")
+    lost = as_drill(history((5.0, 5.8)), "scheduler-death")
+    assert outcomes(lost)["while-broken"] is Outcome.VIOLATED
 
-    def as_scheduler(event: Event) -> Event:
+
+def with_leases(judged: History, *, taken_at: float = 22.0, lost: str = "cp1", by: str = "cp2") -> History:
+    """And the leases, twice a second: one machine holds both until another has taken them."""
+    reads = []
+    for number in range(int(END_S * 2)):
+        t = number / 2
+        holder, since = (by, taken_at) if t >= taken_at else (lost, -100.0)
+        renewed = since + 2 * int((min(t, OFF if holder == lost else END_S) - since) / 2)
+        reads += [
+            LeaseSeen(t, lease, "", t, t + 0.004, f"{holder}_x", since, renewed, 15.0, int(holder == by))
+            for lease in LEASES
+        ]
+    return configured(judged, lease_rate=2.0, token_file="token").with_events(reads)
+
+
+def configured(judged: History, **settings: object) -> History:
+    events = judged.events
+    config = {"address": "192.0.2.100", "port": 8443, "server_hostname": "kubernetes", "ca_file": "ca.crt"}
+    changed = prober.config_from(config | {"persistent_rate": 0} | settings)
+    return History(tuple(replace(event, config=changed) if isinstance(event, Header) else event for event in events))
+
+
+def as_drill(judged: History, name: str) -> History:
+    """The same history, of a drill that breaks something on the machine."""
+
+    def change(event: Event) -> Event:
         if isinstance(event, Observation):
-            return scheduler
+            return judging.named(0.0, catalogue.find(name), "cp1")
         if isinstance(event, Mark) and event.what in ("power-off", "power-on"):
-            return replace(event, what="scheduler-death" if event.what == "power-off" else "heal")
+            return replace(event, what=name if event.what == "power-off" else "heal")
         return event
 
-    lost = History(tuple(map(as_scheduler, history((5.0, 5.8)).events)))
-    assert outcomes(lost)["while-broken"] is Outcome.VIOLATED
+    return History(tuple(map(change, judged.events)))
+
+
+def test_who_acts_is_judged_where_leases_were_read_and_not_in_older_histories() -> None:
+    assert not {"one-controller-acts", "acts-again"} & set(outcomes(history()))
+    found = outcomes(with_leases(history()))
+    assert found["one-controller-acts"] is found["acts-again"] is Outcome.HELD
+    assert outcomes(with_leases(history(), taken_at=10.0))["one-controller-acts"] is Outcome.VIOLATED
+
+
+def test_a_controller_that_dies_has_its_budget_to_be_replaced() -> None:
+    """After 15 s of the lease, and two looks of 4.4 s: 23.8 s. It dies after 5 s."""
+    for name in ("controller-manager-death", "scheduler-death"):
+        assert outcomes(as_drill(with_leases(history(), taken_at=28.0), name))["acts-again"] is Outcome.HELD
+        late = as_drill(with_leases(history(), taken_at=29.5), name)
+        (verdict,) = [one for one in judging.judge(late, DESIGN).verdicts if one.name == "acts-again"]
+        assert verdict.outcome is Outcome.VIOLATED, verdict
+        program = name.removesuffix("-death")
+        assert f"kube-{program}: cp2 acts 24.5 s after (at most 23.8 s)" in verdict.sentence
+
+
+def test_with_a_machine_an_election_of_etcd_may_come_between() -> None:
+    assert outcomes(with_leases(history(), taken_at=29.0))["acts-again"] is Outcome.HELD
+    within_s = judging.acts_again_within_s(DESIGN, DRILL, "kube-scheduler")
+    own_s = judging.acts_again_within_s(DESIGN, catalogue.find("scheduler-death"), "kube-scheduler")
+    assert own_s == pytest.approx(23.8) and 1.0 < within_s - own_s < 5.0
+
+
+def test_of_a_machine_that_did_not_act_nobody_need_take_over() -> None:
+    assert "acts-again" not in outcomes(with_leases(history(), lost="cp3", taken_at=99.0))
+
+
+def test_a_machine_that_is_only_cut_off_may_go_on_to_act() -> None:
+    gone = as_drill(with_leases(history(), taken_at=99.0), "cut-vip-holder")
+    assert outcomes(gone)["acts-again"] is Outcome.UNKNOWN, "it is not renewed, and 24.5 s were watched"
+    events = (
+        replace(event, renewed=event.renewed + 2.0) if isinstance(event, LeaseSeen) and event.t > 16.0 else event
+        for event in gone.events
+    )
+    assert outcomes(History(tuple(events)))["acts-again"] is Outcome.HELD
+
+
+def with_kubectl(judged: History, *, back_s: float) -> History:
+    """And 10 writes a second, all shown but until so long after the fault."""
+    settings = {"write_rate": 10.0, "token_file": "token", "kubectl": "/usr/bin/kubectl"}
+    writes = [
+        Request(number / 10, "write", RequestOutcome.OK, "", number / 10, number / 10 + 0.004, None, f"w-{number}")
+        for number in range(int(END_S * 10))
+    ]
+    shown = [Kubectl(write.end, "line", f"configmap/{write.key}") for write in writes]
+    shown = [line for line in shown if not OFF <= line.t < OFF + back_s]
+    events = [
+        replace(event, count=event.count + len(writes)) if isinstance(event, End) else event
+        for event in configured(judged, **settings).events
+    ]
+    return History((*events, *writes, *shown))
+
+
+def test_what_kubectl_sees_is_judged_where_there_was_one() -> None:
+    """It has 1 s more than a request when the VIP moves, and else until an apiserver that hangs is left."""
+    assert "kubectl-sees-on" not in outcomes(history())
+    limit_s = BUDGET.worst_s + 1.0
+    assert outcomes(with_kubectl(history(), back_s=limit_s - 0.1))["kubectl-sees-on"] is Outcome.HELD
+    late = with_kubectl(history(), back_s=limit_s + 0.1)
+    assert outcomes(late)["kubectl-sees-on"] is Outcome.VIOLATED
+    assert outcomes(as_drill(late, "apiserver-hang"))["kubectl-sees-on"] is Outcome.HELD
+    dark = as_drill(with_kubectl(history(), back_s=20.0), "apiserver-hang")
+    assert outcomes(dark)["kubectl-sees-on"] is Outcome.VIOLATED
+    assert "kubectl-sees-on" not in outcomes(as_drill(dark, "lossy-vip-holder")), "there is no budget"

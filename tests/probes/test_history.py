@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,9 @@ from haplane.probes.history import (
     Header,
     History,
     Idle,
+    Kubectl,
+    LeaseSeen,
+    Listing,
     Mark,
     Observation,
     Reading,
@@ -27,6 +31,8 @@ from haplane.probes.history import (
     RoundTrip,
     Stall,
     Stored,
+    Watched,
+    Watching,
     parse,
     relate,
     to_lines,
@@ -39,23 +45,58 @@ HEADER = Header(t=99.8, version=1, start=100.0, wall=1.7e9, wall_error=1e-7, con
 times = st.integers(0, 10**10).map(lambda micro: micro / 1e6)
 lengths = st.integers(0, 10**7).map(lambda micro: micro / 1e6)
 words = st.text(min_size=1, max_size=8)
+numbers = st.integers(0, 2**63)
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     t, wait, took = draw(times), draw(lengths), draw(lengths)
-    probe = draw(st.sampled_from(["new", "persistent", "write"]))
+    probe = draw(st.sampled_from(["new", "persistent", "write", "set", "get"]))
     begun = draw(st.sampled_from([None, t, round(t + wait, 6)]))
     key = draw(words) if probe == "write" else ""
     sent_at = round(t + wait, 6)
     outcome = draw(st.sampled_from(list(RequestOutcome)))
     never_sent = outcome is RequestOutcome.FAILED and draw(st.booleans())
     kind = "" if outcome is RequestOutcome.OK else draw(words)
-    return Request(t, probe, outcome, kind, None if never_sent else sent_at, round(sent_at + took, 6), begun, key)
+    value = draw(numbers) if probe == "set" or (probe == "get" and draw(st.booleans())) else None
+    is_known = value is not None if probe == "get" else probe in ("write", "set") and draw(st.booleans())
+    end = round(sent_at + took, 6)
+    sent = None if never_sent else sent_at
+    return Request(t, probe, outcome, kind, sent, end, begun, key, value, draw(numbers) if is_known else None)
+
+
+@st.composite
+def watches(draw: st.DrawFn) -> Event:
+    t, wait, took, number, cause = draw(times), draw(lengths), draw(lengths), draw(st.integers(0, 3)), draw(words)
+    match draw(st.sampled_from(["listing", "failed", "watching", "watch"])):
+        case "listing":
+            since = draw(st.none() | numbers)
+            return Listing(t, number, cause, since, RequestOutcome.OK, "", round(t + took, 6), draw(numbers))
+        case "failed":
+            return Listing(t, number, cause, None, RequestOutcome.FAILED, "reset", round(t + took, 6), None)
+        case "watching":
+            opened = round(t + wait, 6)
+            ended = round(opened + took, 6)
+            return Watching(t, number, cause, draw(numbers), draw(st.sampled_from([None, opened])), ended, draw(words))
+    return Watched(t, number, draw(words), draw(st.text(max_size=5)), draw(numbers))
+
+
+@st.composite
+def leases(draw: st.DrawFn) -> LeaseSeen:
+    t, sent_at = draw(times), draw(lengths)
+    read = LeaseSeen(t, draw(words), draw(st.sampled_from(["", "eof"])), None, round(t + sent_at, 6))
+    if read.kind:
+        return replace(read, sent_at=draw(st.sampled_from([None, read.end])))
+    says = {"holder": draw(st.text(max_size=8)), "acquired": draw(times), "renewed": draw(times)}
+    return replace(read, sent_at=read.end, **says, duration_s=draw(lengths), transitions=draw(st.integers(0, 99)))
 
 
 events: st.SearchStrategy[Event] = st.one_of(
     requests(),
+    watches(),
+    leases(),
+    st.builds(Kubectl, times, st.sampled_from(["started", "line"]), st.text(max_size=8)),
+    st.builds(Kubectl, times, st.just("ended"), st.text(max_size=8), st.integers(0, 255)),
     st.builds(Clock, times, lengths, st.lists(st.builds(Stall.ending, times, lengths), max_size=3).map(tuple)),
     st.builds(Reading, times, st.text(max_size=8)),
     st.builds(lambda t, waited, kind: Idle(t, round(t + waited, 6), kind), times, lengths, words),
@@ -87,7 +128,17 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
     lines = [
         '{"t":1.0,"probe":"new","outcome":"ok","kind":"","sent_at":1.1,"end":1.2}',
         '{"t":1.0,"probe":"write","outcome":"ok","kind":"","sent_at":1.1,"end":1.2,"begun":1.05,"key":"w-1"}',
+        '{"t":1.0,"probe":"set","outcome":"ok","kind":"","sent_at":1.1,"end":1.2,"value":7,"version":123}',
+        '{"t":1.0,"probe":"get","outcome":"ok","kind":"","sent_at":1.1,"end":1.2}',
         '{"t":1.0,"probe":"idle","told_at":5.2,"kind":"eof"}',
+        '{"t":1.0,"probe":"listing","number":0,"cause":"start","since":null,"outcome":"ok","kind":"","end":1.1,"version":9}',
+        '{"t":1.0,"probe":"watching","number":0,"cause":"reset","since":9,"opened":null,"ended":1.1,"kind":"refused"}',
+        '{"t":1.0,"probe":"watch","number":0,"kind":"BOOKMARK","key":"","version":9}',
+        '{"t":1.0,"probe":"lease","name":"kube-scheduler","kind":"eof","sent_at":null,"end":1.2}',
+        '{"t":1.5,"probe":"lease","name":"kube-scheduler","kind":"","sent_at":1.5,"end":1.6,"holder":"cp1_x",'
+        '"acquired":1767225600.5,"renewed":1767225602.5,"duration_s":15.0,"transitions":2}',
+        '{"t":1.6,"probe":"kubectl","what":"line","text":"configmap/w-1"}',
+        '{"t":1.7,"probe":"kubectl","what":"ended","text":"","code":0}',
         '{"t":9.0,"probe":"stored","keys":["w-1"]}',
         '{"t":1.0,"probe":"mark","what":"power-off","machine":"cp1"}',
         '{"t":1.0,"probe":"observer","machine":"cp1","what":"vrrp","value":"MASTER"}',
@@ -99,7 +150,16 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
     assert history.events == (
         Request(1.0, "new", RequestOutcome.OK, "", 1.1, 1.2),
         Request(1.0, "write", RequestOutcome.OK, "", 1.1, 1.2, 1.05, "w-1"),
+        Request(1.0, "set", RequestOutcome.OK, "", 1.1, 1.2, value=7, version=123),
+        Request(1.0, "get", RequestOutcome.OK, "", 1.1, 1.2),
         Idle(1.0, 5.2, "eof"),
+        Listing(1.0, 0, "start", None, RequestOutcome.OK, "", 1.1, 9),
+        Watching(1.0, 0, "reset", 9, None, 1.1, "refused"),
+        Watched(1.0, 0, "BOOKMARK", "", 9),
+        LeaseSeen(1.0, "kube-scheduler", "eof", None, 1.2),
+        LeaseSeen(1.5, "kube-scheduler", "", 1.5, 1.6, "cp1_x", 1767225600.5, 1767225602.5, 15.0, 2),
+        Kubectl(1.6, "line", "configmap/w-1"),
+        Kubectl(1.7, "ended", "", 0),
         Stored(9.0, ("w-1",)),
         Mark(1.0, "power-off", "cp1", 0.0),
         Observation(1.0, "cp1", "vrrp", "MASTER", 0.0),
@@ -109,7 +169,13 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
 
 
 GOOD = '{"t":1.0,"probe":"mark","what":"power-off"}'
+LEASE = {"t": 1.0, "probe": "lease", "name": "x", "kind": "", "sent_at": 1.0, "end": 1.1, "holder": "cp1_x"}
+LEASE |= {"acquired": 1.0, "renewed": 2.0, "duration_s": 15.0, "transitions": 1}
 OK = {"t": 1.0, "probe": "new", "outcome": "ok", "kind": "", "sent_at": 1.1, "end": 1.2}
+WATCHING = {"t": 1.0, "probe": "watching", "number": 0, "cause": "listed", "since": 1, "opened": 1.1, "ended": 1.2}
+WATCHING |= {"kind": "eof"}
+LISTING = {"t": 1.0, "probe": "listing", "number": 0, "cause": "start", "since": None, "outcome": "ok", "kind": ""}
+LISTING |= {"end": 1.1, "version": 9}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +192,18 @@ OK = {"t": 1.0, "probe": "new", "outcome": "ok", "kind": "", "sent_at": 1.1, "en
         ('{"t":1.0,"probe":"mark","what":""}', "what"),
         ('{"t":1.0,"probe":"mark","what":"x","error":-1}', "error"),
         ('{"t":1.0,"probe":"mark","what":"x","why":"y"}', "why"),
-        ('{"t":1.0,"probe":"watch"}', "probe"),
+        ('{"t":1.0,"probe":"watches"}', "probe"),
+        ('{"t":1.0,"probe":"watch"}', "number"),
+        ('{"t":1.0,"probe":"watch","number":0,"kind":"","key":"","version":1}', "kind"),
+        (json.dumps(WATCHING | {"opened": 0.9}), "opened"),
+        (json.dumps(WATCHING | {"ended": 1.05}), "ended"),
+        (json.dumps(WATCHING | {"since": None}), "since"),
+        (json.dumps(LISTING | {"version": None}), "version"),
+        (json.dumps(LISTING | {"outcome": "failed"}), "kind"),
+        (json.dumps(LISTING | {"outcome": "indeterminate", "kind": "timeout"}), "kind"),
+        (json.dumps(OK | {"probe": "set"}), "value"),
+        (json.dumps(OK | {"probe": "get", "value": 1}), "value"),
+        (json.dumps(OK | {"version": 1}), "version"),
         ('{"t":1.0}', "probe"),
         ('{"t":1.0,"probe":"clock","lag":0.1,"stalls":[1]}', "stalls"),
         ('{"t":1.0,"probe":"clock","lag":0.1,"stalls":3}', "stalls"),
@@ -146,6 +223,14 @@ OK = {"t": 1.0, "probe": "new", "outcome": "ok", "kind": "", "sent_at": 1.1, "en
         ('{"t":1.0,"probe":"stored","keys":[""]}', "keys"),
         ('{"t":1.0,"probe":"idle","told_at":0.9,"kind":"eof"}', "told_at"),
         ('{"t":1.0,"probe":"idle","told_at":1.9,"kind":""}', "kind"),
+        (json.dumps(LEASE | {"sent_at": None}), "sent_at"),
+        (json.dumps(LEASE | {"kind": "eof"}), "holder"),
+        (json.dumps(LEASE | {"end": 0.9}), "end"),
+        (json.dumps(LEASE | {"transitions": -1}), "transitions"),
+        (json.dumps(LEASE | {"renewed": "2026-01-01T00:00:00Z"}), "renewed"),
+        ('{"t":1.0,"probe":"kubectl","what":"slept","text":""}', "what"),
+        ('{"t":1.0,"probe":"kubectl","what":"ended","text":""}', "code"),
+        ('{"t":1.0,"probe":"kubectl","what":"line","text":"","code":0}', "code"),
         (json.dumps(OK | {"outcome": "indeterminate", "kind": "timeout", "sent_at": None}), "sent_at"),
     ],
 )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
-from tls_server import Authority, Line, TlsServer, make_authority, probing
+from tls_server import Authority, Line, TlsServer, make_authority, probing, program
 
 from haplane.probes import prober
 from haplane.probes.history import End, History, Reading, Reconnect, RequestOutcome, parse
+from haplane.probes.packing import packed
+from haplane.probes.prober.http import Failed, Response, read_response
 
 
 def history_of(lines: list[Line]) -> History:
@@ -360,20 +364,30 @@ def test_its_own_stalls_are_in_the_history(authority: Authority) -> None:
         (['{"address": "127.0.0.1"}'], "missing: port"),
     ],
 )
-def test_a_wrong_configuration_ends_with_2_and_one_line(arguments: list[str], says: str) -> None:
-    command = [sys.executable, "-I", prober.__file__, *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+def test_a_wrong_configuration_ends_with_2_and_one_line(tmp_path: Path, arguments: list[str], says: str) -> None:
+    ended = subprocess.run(
+        program(tmp_path, *arguments), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
     assert ended.returncode == 2
     assert says in ended.stderr and len(ended.stderr.splitlines()) == 1
 
 
 def test_the_prober_imports_only_the_standard_library() -> None:
+    modules = list(Path(prober.__file__).parent.glob("*.py"))
     imported = {
         line.split()[1].split(".")[0]
-        for line in Path(prober.__file__).read_text().splitlines()
-        if line.startswith(("import ", "from "))
+        for module in modules
+        for line in module.read_text().splitlines()
+        if line.lstrip().startswith(("import ", "from "))
     }
-    assert imported <= sys.stdlib_module_names
+    assert len(modules) > 5
+    assert imported - {""} <= sys.stdlib_module_names, "its own modules are imported by relative names"
+
+
+def test_the_prober_is_packed_the_same_each_time() -> None:
+    assert packed() == packed()
+    with zipfile.ZipFile(io.BytesIO(packed())) as archive:
+        assert {"__main__.py", "prober/__init__.py", "prober/main.py"} <= set(archive.namelist())
 
 
 @pytest.mark.parametrize(
@@ -389,17 +403,17 @@ def test_the_prober_imports_only_the_standard_library() -> None:
     ],
 )
 def test_an_answer_is_complete_with_its_last_byte_and_not_before(data: bytes, status: int, keep: bool) -> None:
-    expected = prober.Response(status, len(data), keep)
-    assert prober.read_response(data) == expected
-    assert all(prober.read_response(data[:length]) is None for length in range(len(data)))
-    assert prober.read_response(data + b"HTTP/1.1 200 OK\r\n") == expected
+    expected = Response(status, len(data), keep)
+    assert read_response(data) == expected
+    assert all(read_response(data[:length]) is None for length in range(len(data)))
+    assert read_response(data + b"HTTP/1.1 200 OK\r\n") == expected
 
 
 def test_an_answer_without_a_length_ends_with_the_connection() -> None:
     data = b"HTTP/1.1 200 OK\r\n\r\nok"
-    assert prober.read_response(data) is None
-    assert prober.read_response(data, ended=True) == prober.Response(200, len(data), False)
-    assert prober.read_response(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", ended=True) is None
+    assert read_response(data) is None
+    assert read_response(data, ended=True) == Response(200, len(data), False)
+    assert read_response(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", ended=True) is None
 
 
 @pytest.mark.parametrize(
@@ -414,5 +428,5 @@ def test_an_answer_without_a_length_ends_with_the_connection() -> None:
     ],
 )
 def test_what_is_not_http_is_malformed(data: bytes) -> None:
-    with pytest.raises(prober.Failed, match="http-malformed"):
-        prober.read_response(data)
+    with pytest.raises(Failed, match="http-malformed"):
+        read_response(data)

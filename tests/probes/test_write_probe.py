@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tls_server import Authority, TlsServer, probing
+from tls_server import Authority, TlsServer, probing, program
 
 from haplane.probes import prober
 from haplane.probes.history import History, Request, parse
@@ -133,7 +132,7 @@ def test_a_token_file_that_cannot_be_used_ends_it_without_showing_the_token(
         file.write_text(text)
         file.chmod(mode)
     config = prober.Config("127.0.0.1", 1, "kubernetes", str(authority.ca_file), write_rate=1.0, token_file=str(file))
-    command = [sys.executable, "-I", prober.__file__, config.to_json()]
+    command = program(tmp_path, config.to_json())
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert ended.returncode == 2 and says in ended.stderr
     assert TOKEN not in ended.stderr + ended.stdout
@@ -142,7 +141,7 @@ def test_a_token_file_that_cannot_be_used_ends_it_without_showing_the_token(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"write_rate": 5.0}, "needs a token_file"),
+        ({"write_rate": 5.0}, "need a token_file"),
         ({"namespace": "a/../b"}, "namespace"),
         ({"write_prefix": "w\r\n"}, "write_prefix"),
         ({"write_rate": -1.0}, "write_rate"),

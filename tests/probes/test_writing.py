@@ -10,6 +10,7 @@ import pytest
 
 from haplane.probes import prober, writing
 from haplane.probes.history import Relation, Stored
+from haplane.probes.prober.streams import read_token
 
 
 @pytest.mark.parametrize(
@@ -27,16 +28,38 @@ def test_the_scripts_are_read_by_a_plain_shell(script: str) -> None:
     assert "/etc/kubernetes/admin.conf" in script or writing.TOKEN_FILE in script
 
 
-def test_the_account_may_write_configmaps_in_its_namespace_and_nothing_else() -> None:
+def test_the_account_may_use_configmaps_in_its_namespace_and_read_two_leases_and_nothing_else() -> None:
     items = json.loads(writing.manifest())["items"]
-    assert [item["kind"] for item in items] == ["Namespace", "ServiceAccount", "Role", "RoleBinding"]
+    kinds = ["Namespace", "ServiceAccount", "Role", "RoleBinding", "Role", "RoleBinding"]
+    assert [item["kind"] for item in items] == kinds
     assert items[0]["metadata"] == {"name": prober.NAMESPACE}
-    assert {item["metadata"]["namespace"] for item in items[1:]} == {prober.NAMESPACE}
-    assert items[2]["rules"] == [
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "list", "deletecollection"]}
+    assert {item["metadata"]["namespace"] for item in items[1:4]} == {prober.NAMESPACE}
+    assert {item["metadata"]["namespace"] for item in items[4:]} == {"kube-system"}
+    verbs = ["create", "patch", "get", "list", "watch", "deletecollection"]
+    assert items[2]["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]
+    assert items[4]["rules"] == [
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": ["get"],
+            "resourceNames": ["kube-controller-manager", "kube-scheduler"],
+        }
     ]
-    assert items[3]["roleRef"]["name"] == items[2]["metadata"]["name"]
-    assert items[3]["subjects"] == [{"kind": "ServiceAccount"} | items[1]["metadata"]]
+    for role, binding in ((items[2], items[3]), (items[4], items[5])):
+        assert binding["metadata"] == role["metadata"]
+        assert binding["roleRef"]["name"] == role["metadata"]["name"]
+        assert binding["subjects"] == [{"kind": "ServiceAccount"} | items[1]["metadata"]]
+
+
+def test_all_that_was_made_is_taken_away() -> None:
+    """In the namespace with it; elsewhere by name."""
+    items = json.loads(writing.manifest())["items"]
+    left = [item for item in items if item["metadata"].get("namespace") != prober.NAMESPACE]
+    words = writing.remove_script().split()
+    assert {f"{item['kind'].lower()}/{item['metadata']['name']}" for item in left} == {
+        word for word in words if "/" in word and not word.startswith("/")
+    }
+    assert words[words.index("--namespace") + 1] == "kube-system"
 
 
 def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:
@@ -47,7 +70,7 @@ def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:
     assert token.read_bytes() == b"second"
     assert token.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in token.parent.iterdir()] == ["token"]
-    assert prober.read_token(str(token)) == "second"
+    assert read_token(str(token)) == "second"
 
 
 def test_only_this_runs_names_are_taken_from_the_list() -> None:

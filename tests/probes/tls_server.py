@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from haplane.probes import prober
+from haplane.probes.packing import packed
 
 Line = dict[str, object]
 
@@ -62,7 +62,8 @@ def make_authority(folder: Path, *, hostname: str = "kubernetes") -> Authority:
 class TlsServer:
     """Answers each GET, and each POST as created. What it does can be changed while it runs.
 
-    resetting: a request is read and its connection reset. created: what was posted, by name; heads: how.
+    resetting: a request is read and its connection reset. created: what was posted, by name; heads: how. bodies: what
+    to answer to a GET whose path ends so, in chunks; asked: how.
     """
 
     authority: Authority
@@ -76,6 +77,8 @@ class TlsServer:
     connections: int = 0
     created: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -123,10 +126,23 @@ class TlsServer:
         if not self.answering:
             await asyncio.sleep(3600)
         answer = f"HTTP/1.1 {status} Said\r\nContent-Length: 2\r\n\r\nok".encode()
+        path = request.split(b" ")[1].decode()
+        for end in (end for end in self.bodies if path.endswith(end)):
+            self.asked.append(request.decode())
+            answer = f"HTTP/1.1 {status} Said\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            answer += b"".join(chunk(part) for part in halves(self.bodies[end])) + b"0\r\n\r\n"
         writer.write(answer[: self.cut_after])
         await writer.drain()
         self.answered += 1
         return self.cut_after is None and b"Connection: close" not in request
+
+
+def halves(body: bytes) -> tuple[bytes, bytes]:
+    return body[: len(body) // 2], body[len(body) // 2 :]
+
+
+def chunk(part: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(part), part)
 
 
 @dataclass
@@ -148,13 +164,20 @@ class Running:
         return line
 
 
+def program(folder: Path, *arguments: str) -> list[str]:
+    """The command that runs the prober as a client machine does, with nothing of haplane to import."""
+    file = folder / "prober.pyz"
+    file.write_bytes(packed())
+    return [sys.executable, "-I", str(file), *arguments]
+
+
 @contextlib.asynccontextmanager
 async def probing(server: TlsServer, **changes: object) -> AsyncIterator[Running]:
     """The prober as a subprocess, asking this server; ended with the block at the latest."""
     values: dict[str, object] = {"address": "127.0.0.1", "port": server.port, "server_hostname": "kubernetes"}
     values |= {"ca_file": str(server.authority.ca_file), "duration_s": 2.0, "timeout_s": 3.0}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", prober.__file__, json.dumps(values | changes)),
+        *program(server.authority.ca_file.parent, json.dumps(values | changes)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -8,7 +8,7 @@ import pytest
 from tests.drills.planted import FAULT, START, STOP, edited, planted
 from tests.reports.suites import run, watched
 
-from haplane.probes.history import Event, History, Mark, Observation, Request, RequestOutcome
+from haplane.probes.history import Event, History, Mark, Observation, Request, RequestOutcome, Watching
 from haplane.reports.drill import Run
 from haplane.reports.suite.timeline import Seen, State, part, views, whole
 
@@ -81,6 +81,22 @@ def test_rows_of_observers_are_in_the_order_of_cause_and_effect() -> None:
     shown = whole(run(watched(*(Observation(START, machine, kind, "x") for kind in kinds for machine in ("b", "a")))))
     assert [row.what for row in shown.observed][::2] == [*reversed(kinds[1:]), "disk"]
     assert [row.machine for row in shown.observed] == ["a", "b"] * 5
+
+
+def test_a_watch_is_a_bar_while_it_is_open() -> None:
+    attempts = [
+        Watching(START, 0, "listed", 7, START + 1.0, FAULT + 0.5, "reset"),
+        Watching(FAULT + 0.5, 0, "reset", 8, None, FAULT + 0.6, "refused"),
+        Watching(FAULT + 0.7, 0, "refused", 8, FAULT + 0.75, STOP, "stopped"),
+        Watching(START, 1, "listed", 7, None, START + 1.0, "refused"),
+    ]
+    (row,) = whole(run(planted().with_events(attempts))).observed
+    assert (row.what, row.machine) == ("watch 0", "client")
+    assert [(round(each.start_s, 3), round(each.end_s, 3), each.value) for each in row.seen] == [
+        (-4.0, 0.5, "open"),
+        (0.5, 0.75, ""),
+        (0.75, 20.0, "open"),
+    ]
 
 
 def test_without_observers_there_is_no_row_for_them() -> None:

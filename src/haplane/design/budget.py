@@ -402,12 +402,12 @@ def _node_budgets(cluster: Cluster) -> Iterator[Budget]:
     for how, what in (("death", "dies"), ("hang", "hangs")):
         links = (Link("none", 0.0, 0.0, because, "node-monitor-grace-period", setting),)
         yield Budget(f"kubelet-{how}", links, f"the kubelet of a control-plane node {what}", NOTHING)
-    for component, program, affects in (
-        ("controllerManager", "controller-manager", "controllers (no request fails): nodes, endpoints, rollouts"),
-        ("scheduler", "scheduler", "new pods (no request fails)"),
+    for lease, affects in (
+        ("kube-controller-manager", "controllers (no request fails): nodes, endpoints, rollouts"),
+        ("kube-scheduler", "new pods (no request fails)"),
     ):
-        links = (_lease(cluster, component),)
-        yield Budget(f"{program}-death", links, f"the active kube-{program} dies", affects)
+        links = (_lease(cluster, _SECTIONS[lease]),)
+        yield Budget(holder_dies(lease), links, f"the active {lease} dies", affects)
 
 
 # client-go's leader election waits retry * (1 to 1 + JITTER) between two looks at the lease.
@@ -428,6 +428,25 @@ def _lease(cluster: Cluster, component: str) -> Link:
     setting = _flag_key(component, "leader-elect-lease-duration")
     formula = f"lease-duration + 2 * {1 + JITTER:g} * retry-period"
     return Link("detect", duration_s + retry_s, duration_s + 2 * look_s, because, formula, setting)
+
+
+# kubeadm's section for whoever holds a lease.
+_SECTIONS = {"kube-controller-manager": "controllerManager", "kube-scheduler": "scheduler"}
+
+
+def holder_dies(lease: str) -> str:
+    """The fault that is the death of this lease's holder."""
+    return f"{lease.removeprefix('kube-')}-death"
+
+
+def holder_acts_s(cluster: Cluster, lease: str) -> float:
+    """How long after its last renewal the holder of this lease may act: it waits, and then tries again, in vain.
+
+    client-go's leaderelection.renew: a retry period, then for the renew deadline.
+    """
+    section = _SECTIONS[lease]
+    deadline_s = _flag_s(cluster, section, "leader-elect-renew-deadline", 10)
+    return _flag_s(cluster, section, "leader-elect-retry-period", 2) + deadline_s
 
 
 def _flag_key(component: str, flag: str) -> str:

@@ -51,6 +51,11 @@ class Drill:
     def outside(self) -> Outside | None:
         return self.make if isinstance(self.make, Outside) else None
 
+    @property
+    def darkens(self) -> bool:
+        """Is nothing left of the machine meanwhile, not even a kernel that answers?"""
+        return self.make in (Outside.CUT_POWER, Outside.SHUT_DOWN)
+
     def has_meaning(self, design: Design) -> bool:
         """Is there anything of this kind in the design?"""
         return self.budget in {NO_BUDGET, *(one.fault for one in budgets(design))}

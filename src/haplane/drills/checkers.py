@@ -18,6 +18,7 @@ from enum import StrEnum
 
 from haplane.probes.gaps import Gap, gaps
 from haplane.probes.history import (
+    COUNTED,
     HEAL,
     POWER_ON,
     WHOLE,
@@ -28,6 +29,7 @@ from haplane.probes.history import (
     Reconnect,
     Request,
     RequestOutcome,
+    Watching,
 )
 
 # A lost SYN is sent again after 1 s (RFC 6298 2.1); a healthy answer takes milliseconds.
@@ -182,7 +184,8 @@ def _persistent(history: History, fault: Mark | None) -> tuple[bool, float | Non
 
 def _rate(header: Header, probe: str) -> float:
     config = header.config
-    return {"new": config.rate, "persistent": config.persistent_rate, "write": config.write_rate}[probe]
+    rates = {"new": config.rate, "persistent": config.persistent_rate, "write": config.write_rate}
+    return (rates | {"set": config.register_rate, "get": config.get_rate})[probe]
 
 
 def incomplete(history: History) -> list[str]:
@@ -191,10 +194,10 @@ def incomplete(history: History) -> list[str]:
         return ["the history has no header"]
     if history.end is None:
         return ["the history has no end: the prober was cut off"]
-    idle = history.of(Idle)
-    written = len(history.of(Request)) + len(idle)
+    written = sum(isinstance(event, COUNTED) for event in history.events)
     if written != history.end.count:
-        what = "requests and idle connections" if idle else "requests"
+        what = "requests and idle connections" if history.of(Idle) else "requests"
+        what = "lines" if history.of(Watching) else what
         return [f"the prober wrote {history.end.count} {what} and the history has {written}"]
     return []
 

@@ -6,17 +6,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from haplane.design.budget import Budget, budgets
+from haplane.design.budget import Budget, budgets, holder_acts_s, holder_dies
 from haplane.design.design import Design
 from haplane.drills.catalogue import RATE, Drill, find
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.holders import single_holder, vip_moved
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.idle import nobody_waits_in_the_dark
+from haplane.drills.kubectl import kubectl_sees_on
+from haplane.drills.leases import Expected, Terms, acting, acts_again, one_controller_acts
+from haplane.drills.register import reads_never_go_back, register_linearizable
+from haplane.drills.watches import watch_sees_all
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
 from haplane.probes.history import HEAL, POWER_ON, History, Mark, Observation
 from haplane.probes.observer import OBSERVER, VIP
+from haplane.probes.prober import LEASES
 
 WHOLE_WITHIN_S = 120.0
 # What a busy machine's own stalls look like from outside, also when nothing is broken: less is not told apart.
@@ -26,6 +31,10 @@ RETURN_S = 0.5
 FAILED_ON_RETURN = 2
 # A client that only waits hears of it so much later than one that asks may be answered: an advert, and three rounds.
 TOLD_AFTER_S = 0.7
+# kubectl hears of it as such a client does, and is started again.
+RESUMES_S = 1.0
+# Stopped in good order it gives its lease back (ReleaseOnCancel in kube-scheduler's options.go).
+GIVES_BACK = "kube-scheduler"
 # Before it is mended the fault has settled: what a return is compared with.
 SETTLED_S = 4.0
 # Two machines may both have the VIP from the take-over until the next advert is heard.
@@ -96,10 +105,21 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, su
     if history.requests("write"):
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)
+    if history.requests("get"):
+        yield reads_never_go_back(history)
+        yield register_linearizable(history)
+    # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
+    told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
+    told_s += _served_on_s(history)
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
-        # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
-        told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
-        yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S + _served_on_s(history))
+        yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
+    if history.header and history.header.config.kubectl and math.isfinite(limit_s):
+        yield kubectl_sees_on(history, told_s + RESUMES_S)
+    if history.header and history.header.config.watches:
+        # Who was told asks again, of an apiserver that knows no more than its etcd, which may be without a leader.
+        yield watch_sees_all(history, told_s + TOLD_AFTER_S + (_writes_wait_s(design, limit_s) or 0.0))
+    if history.header and history.header.config.lease_rate:
+        yield from _leases(history, design, drill, survived)
     if history.observed(OBSERVER):
         machines = [machine.name for machine in design.cluster.balancers]
         reached = _as_clients_reach(history, drill)
@@ -107,6 +127,27 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, su
         if drill.moves_vip is not None:
             yield vip_moved(reached, drill.moves_vip, machines=machines)
     yield recovered(history, WHOLE_WITHIN_S)
+
+
+def _leases(history: History, design: Design, drill: Drill, survived: bool) -> Iterator[Verdict]:
+    yield one_controller_acts(
+        history, [Terms(lease, holder_acts_s(design.cluster, lease), lease == GIVES_BACK) for lease in LEASES]
+    )
+    expected = []
+    for lease in LEASES:
+        own, within_s = drill.budget == holder_dies(lease), acts_again_within_s(design, drill, lease)
+        acted = history.fault is not None and acting(history, lease) == history.fault.machine
+        if (own or acted) and math.isfinite(within_s):
+            expected.append(Expected(lease, within_s, lost=own or drill.darkens))
+    if expected and survived:
+        yield acts_again(history, expected)
+
+
+def acts_again_within_s(design: Design, drill: Drill, lease: str) -> float:
+    """How long after the fault this lease may have no holder that acts. With a machine etcd's leader may be lost."""
+    worst_s = {one.fault: one.worst_s for one in budgets(design, request_interval_s=1 / RATE)}
+    own = holder_dies(lease)
+    return worst_s[own] if drill.budget == own else worst_s[own] + worst_s["etcd-leader-death"]
 
 
 def _as_clients_reach(history: History, drill: Drill) -> History:
@@ -140,13 +181,20 @@ def _sessions_end_s(design: Design) -> float:
     return worst_s if math.isfinite(worst_s) else 0.0
 
 
-def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:
-    """Whoever loses a machine or an apiserver may lose etcd's leader with it."""
+def _writes_wait_s(design: Design, limit_s: float) -> float | None:
+    """Whoever loses a machine or an apiserver may lose etcd's leader with it. None: nothing bounds it."""
     election = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}.get("etcd-leader-death")
     if election is None or not math.isfinite(election.worst_s) or not math.isfinite(limit_s):
+        return None
+    return max(limit_s, election.worst_s)
+
+
+def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:
+    waits_s = _writes_wait_s(design, limit_s)
+    if waits_s is None:
         return
     rate = broken.header.config.write_rate if broken.header else 0.0
-    longest_s = max(limit_s, election.worst_s) + (2 / rate if rate else 0.0)
+    longest_s = waits_s + (2 / rate if rate else 0.0)
     found = availability(
         broken,
         probe="write",

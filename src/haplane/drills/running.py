@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,12 +30,17 @@ from haplane.probes import writing
 from haplane.probes.history import POWER_ON, WHOLE, History, Mark, Relation, relate, to_line
 from haplane.probes.observing import Observers
 from haplane.probes.pinging import Pinger
-from haplane.probes.prober import IDLE_PACE
+from haplane.probes.prober.schedule import IDLE_PACE
 from haplane.probes.running import Prober
 from haplane.transport import local
 from haplane.transport.ssh import Fleet, Remote
 
 WRITE_RATE = 10.0
+# The register is set so often, and read twice as often.
+REGISTER_RATE = 5.0
+# The balancer spreads them over the apiservers.
+WATCHES = 3
+LEASE_RATE = 2.0
 # The usual idle connections are made in a second; then a while in which nothing is broken.
 BEFORE_S = 4.5
 AFTER_S = 3.0
@@ -96,7 +102,8 @@ async def run(drill: Drill, asked: Asked) -> Result:
                 await breaking.refuse_the_hosts_own(nodes[name], here)
                 machine = cluster.machines[name]
                 faults.append(breaking.making(drill, asked.design, machine, nodes[name], token, cluster.power))
-            scene = _Scene(asked, drill, faults, fleet, nodes, remotes[client.name])
+            acts = [lease.name for lease in status.leases.values() if lease.holder in names]
+            scene = _Scene(asked, drill, faults, fleet, nodes, remotes[client.name], acts)
             history, path = await scene.play()
     progress.done("drill", f"history saved: {path}")
     return Result(history, path, judging.judge(history, asked.design))
@@ -126,16 +133,17 @@ class _Scene:
         fleet: Fleet,
         nodes: Mapping[str, Remote],
         client: Remote,
+        acts: Sequence[str],
     ) -> None:
+        """acts: the leases that these machines hold."""
+        self._acts = acts
         self._asked, self._drill, self._faults = asked, drill, faults
         self._cluster, self._progress = asked.design.cluster, asked.progress
         self._fleet, self._nodes, self._client = fleet, dict(nodes), client
         self._file = HistoryFile.new(asked.folder, drill.name)
         self._prober = Prober(client, self._file.write)
         self._observers = Observers(self._cluster)
-        # Only where nothing answers while it lasts: a frozen machine's kernel may.
-        dark = [fault.machine for fault in faults if fault.healing == POWER_ON]
-        self._pingers = {name: Pinger() for name in dark}
+        self._pingers = {fault.machine: Pinger() for fault in faults if drill.darkens}
         self._events: list[Event] = []
 
     @property
@@ -160,7 +168,13 @@ class _Scene:
                 duration_s=limit_s,
                 write_rate=WRITE_RATE,
                 idle_connections=self._drill.idle_connections,
+                register_rate=REGISTER_RATE,
+                watches=WATCHES,
+                lease_rate=LEASE_RATE,
+                with_kubectl=True,
             )
+            if not self._prober.kubectl:
+                self._progress.done("drill", f"{self._client.name} has no kubectl: nobody sees what a person would")
             await self._prober.read_clock()
             await self._observers.start(self._nodes.values())
             reading = asyncio.create_task(self._keep_reading())
@@ -213,7 +227,14 @@ class _Scene:
         except HaplaneError as error:
             # Not the end of the drill but its result: it is judged like any other.
             self._progress.done("drill", f"{error.what}: {error.why}")
-        await asyncio.sleep(AFTER_S)
+        await asyncio.sleep(max(AFTER_S, self._another_acts_at() - time.monotonic()))
+
+    def _another_acts_at(self) -> float:
+        """With its power a machine loses its leases: until then another acts, though all may be whole before."""
+        if not self._pingers:
+            return 0.0
+        within_s = (judging.acts_again_within_s(self._asked.design, self._drill, lease) for lease in self._acts)
+        return self._events[0].at + max(filter(math.isfinite, within_s), default=0.0) + AFTER_S
 
     async def _inject(self, fault: Breaking) -> None:
         began = time.monotonic()

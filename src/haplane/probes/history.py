@@ -25,7 +25,7 @@ from haplane.probes.prober import Config, ConfigError
 POWER_ON, HEAL, WHOLE = "power-on", "heal", "whole"
 HEALING = frozenset({POWER_ON, HEAL, WHOLE})
 
-REQUEST_PROBES = ("new", "persistent", "write")
+REQUEST_PROBES = ("new", "persistent", "write", "set", "get")
 
 # How fast two clocks may drift apart, in seconds per second: the most by which NTP may bend one (adjtimex(2)).
 DRIFT = 500e-6
@@ -54,7 +54,8 @@ class Request:
     """t: when it was due. sent_at is None when it never was sent. end: when its outcome was known.
 
     begun: when the prober began with it; None where it did not or where that was not written down. key: the name of
-    what a write makes.
+    what a write makes. value: what the register was set to, or had when it was read; a get that is ok without one found
+    no register. version: the resourceVersion that the answer told.
     """
 
     t: float
@@ -65,6 +66,8 @@ class Request:
     end: float
     begun: float | None = None
     key: str = ""
+    value: int | None = None
+    version: int | None = None
 
     @property
     def latency_s(self) -> float:
@@ -100,6 +103,44 @@ class Idle:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A list by one of the watches. since: the last version it had seen before. version: the list's; None: failed."""
+
+    t: float
+    number: int
+    cause: str
+    since: int | None
+    outcome: RequestOutcome
+    kind: str
+    end: float
+    version: int | None
+
+
+@dataclass(frozen=True)
+class Watching:
+    """An attempt to watch what is newer than since. opened: when it was granted; None: never. kind: how it ended."""
+
+    t: float
+    number: int
+    cause: str
+    since: int
+    opened: float | None
+    ended: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What one of the watches was told at t; LISTED: what it found in a list. A bookmark has no key."""
+
+    t: float
+    number: int
+    kind: str
+    key: str
+    version: int
+
+
+@dataclass(frozen=True)
 class Stall:
     """The prober itself stood still at some time between start and end, for lag seconds at most."""
 
@@ -120,6 +161,35 @@ class Clock:
     t: float
     lag: float
     stalls: tuple[Stall, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeaseSeen:
+    """What the lease `name` said at some time between sent_at and end; nothing where kind is not empty.
+
+    holder: empty when it was given back. acquired, renewed: the wall clock of the holder's machine, in seconds.
+    """
+
+    t: float
+    name: str
+    kind: str
+    sent_at: float | None
+    end: float
+    holder: str = ""
+    acquired: float = 0.0
+    renewed: float = 0.0
+    duration_s: float = 0.0
+    transitions: int = 0
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """What `kubectl get --watch-only` did: prober.STARTED, LINE (text: the line), ENDED (text: its last words)."""
+
+    t: float
+    what: str
+    text: str = ""
+    code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,15 +231,32 @@ class Stored:
 
 @dataclass(frozen=True)
 class End:
-    """t: when the schedule ended. count: how many requests and idle connections the prober wrote."""
+    """t: when the schedule ended. count: how many lines of COUNTED the prober wrote."""
 
     t: float
     reason: str
     count: int
 
 
-Event = Header | Request | Reconnect | Idle | Clock | Reading | Mark | Observation | Stored | End
-_E = TypeVar("_E", Header, Request, Reconnect, Idle, Clock, Reading, Mark, Observation, Stored, End)
+COUNTED = (Request, Idle, Listing, Watching, Watched)
+Event = (
+    Header
+    | Request
+    | Reconnect
+    | Idle
+    | Listing
+    | Watching
+    | Watched
+    | LeaseSeen
+    | Kubectl
+    | Clock
+    | Reading
+    | Mark
+    | Observation
+    | Stored
+    | End
+)
+_E = TypeVar("_E", bound=Event)
 
 
 @dataclass(frozen=True)
@@ -255,7 +342,7 @@ class History:
         within = [event for event in self.events if not isinstance(event, Header | End) and start <= event.t < end]
         header, last = self.header, self.end
         first = [replace(header, start=max(start, header.start))] if header else []
-        count = sum(isinstance(event, Request | Idle) for event in within)
+        count = sum(isinstance(event, COUNTED) for event in within)
         ended = [End(min(end, last.t), last.reason, count)] if last else []
         return History((*first, *within, *ended))
 
@@ -309,6 +396,14 @@ class _Reader:
             raise _Wrong(key, "is empty")
         return text
 
+    def time_or_null(self, key: str, *, least: float) -> float | None:
+        value = self.value(key)
+        return None if value is None else _Reader({key: value}).number(key, least=least)
+
+    def whole_or_null(self, key: str) -> int | None:
+        value = self.value(key)
+        return None if value is None else _Reader({key: value}).whole(key)
+
     def whole(self, key: str) -> int:
         value = self.value(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -352,15 +447,18 @@ def _read_request(probe: str) -> Callable[[_Reader], Request]:
     def read(line: _Reader) -> Request:
         t, outcome, kind = line.number("t"), line.outcome(), line.text("kind")
         begun = line.number("begun", least=t) if "begun" in line else None
-        sent = line.value("sent_at")
-        least = t if begun is None else begun
-        sent_at = None if sent is None else _Reader({"sent_at": sent}).number("sent_at", least=least)
+        sent_at = line.time_or_null("sent_at", least=t if begun is None else begun)
         end = line.number("end", least=t if sent_at is None else sent_at)
         if (kind == "") != (outcome is RequestOutcome.OK):
             raise _Wrong("kind", f"is {kind!r} with outcome {outcome}", "empty with ok, a word otherwise")
         if sent_at is None and outcome is not RequestOutcome.FAILED:
             raise _Wrong("sent_at", f"is null with outcome {outcome}", "when it was sent")
-        return Request(t, probe, outcome, kind, sent_at, end, begun, line.name("key") if probe == "write" else "")
+        key = line.name("key") if probe == "write" else ""
+        value = line.whole("value") if probe == "set" or (probe == "get" and "value" in line) else None
+        version = line.whole("version") if probe in ("write", "set", "get") and "version" in line else None
+        if probe == "get" and (value is None) != (version is None):
+            raise _Wrong("value", "is there without version, or the other way round", "both or none")
+        return Request(t, probe, outcome, kind, sent_at, end, begun, key, value, version)
 
     return read
 
@@ -376,6 +474,52 @@ def _read_reconnect(line: _Reader) -> Reconnect:
 def _read_idle(line: _Reader) -> Idle:
     t = line.number("t")
     return Idle(t, line.number("told_at", least=t), line.name("kind"))
+
+
+def _read_listing(line: _Reader) -> Listing:
+    t, number, cause = line.number("t"), line.whole("number"), line.name("cause")
+    since, outcome, kind = line.whole_or_null("since"), line.outcome(), line.text("kind")
+    end, version = line.number("end", least=t), line.whole_or_null("version")
+    ok = outcome is RequestOutcome.OK
+    if outcome is RequestOutcome.INDETERMINATE or (kind == "") != ok:
+        raise _Wrong("kind", f"is {kind!r} with outcome {outcome}", "empty with ok, a word with failed")
+    if (version is None) == ok:
+        raise _Wrong("version", f"is {version} with outcome {outcome}", "a whole number with ok, null with failed")
+    return Listing(t, number, cause, since, outcome, kind, end, version)
+
+
+def _read_watching(line: _Reader) -> Watching:
+    t, number, cause, since = line.number("t"), line.whole("number"), line.name("cause"), line.whole("since")
+    opened = line.time_or_null("opened", least=t)
+    ended = line.number("ended", least=t if opened is None else opened)
+    return Watching(t, number, cause, since, opened, ended, line.name("kind"))
+
+
+def _read_watched(line: _Reader) -> Watched:
+    t, number, kind, key = line.number("t"), line.whole("number"), line.name("kind"), line.text("key")
+    return Watched(t, number, kind, key, line.whole("version"))
+
+
+def _read_lease(line: _Reader) -> LeaseSeen:
+    t, name, kind = line.number("t"), line.name("name"), line.text("kind")
+    sent = line.value("sent_at")
+    sent_at = None if sent is None else _Reader({"sent_at": sent}).number("sent_at", least=t)
+    end = line.number("end", least=t if sent_at is None else sent_at)
+    if kind:
+        return LeaseSeen(t, name, kind, sent_at, end)
+    if sent_at is None:
+        raise _Wrong("sent_at", "is null with an empty kind", "when it was sent")
+    holder, acquired, renewed = line.text("holder"), line.number("acquired"), line.number("renewed")
+    duration_s = line.number("duration_s", least=0.0)
+    return LeaseSeen(t, name, kind, sent_at, end, holder, acquired, renewed, duration_s, line.whole("transitions"))
+
+
+def _read_kubectl(line: _Reader) -> Kubectl:
+    t, what, text = line.number("t"), line.name("what"), line.text("text")
+    expected = (prober.STARTED, prober.LINE, prober.ENDED)
+    if what not in expected:
+        raise _Wrong("what", f"is {what!r}", " | ".join(expected))
+    return Kubectl(t, what, text, line.whole("code") if what == prober.ENDED else None)
 
 
 def _read_clock(line: _Reader) -> Clock:
@@ -395,6 +539,11 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
     **{probe: _read_request(probe) for probe in REQUEST_PROBES},
     "reconnect": _read_reconnect,
     "idle": _read_idle,
+    "listing": _read_listing,
+    "watching": _read_watching,
+    "watch": _read_watched,
+    "lease": _read_lease,
+    "kubectl": _read_kubectl,
     "clock": _read_clock,
     "reading": lambda line: Reading(line.number("t"), line.text("token")),
     "mark": lambda line: Mark(
@@ -459,7 +608,10 @@ def _read_line(text: str) -> Event:
 
 
 _NAMES = {Header: "header", Reconnect: "reconnect", Idle: "idle", Clock: "clock", Reading: "reading", Mark: "mark"}
-_NAMES |= {Observation: "observer", Stored: "stored", End: "end"}
+_NAMES |= {Listing: "listing", Watching: "watching", Watched: "watch"}
+_NAMES |= {Observation: "observer", Stored: "stored", End: "end", LeaseSeen: "lease", Kubectl: "kubectl"}
+_LEFT_OUT = (("begun", None), ("key", ""), ("value", None), ("version", None))
+_LEASE_SAYS = ("holder", "acquired", "renewed", "duration_s", "transitions")
 
 
 def to_line(event: Event) -> str:
@@ -468,7 +620,11 @@ def to_line(event: Event) -> str:
     if isinstance(event, Clock):
         values["stalls"] = [[stall.end, stall.lag] for stall in event.stalls]
     if isinstance(event, Request):
-        values = {key: value for key, value in values.items() if (key, value) not in (("begun", None), ("key", ""))}
+        values = {key: value for key, value in values.items() if (key, value) not in _LEFT_OUT}
+    if isinstance(event, LeaseSeen) and event.kind:
+        values = {key: value for key, value in values.items() if key not in _LEASE_SAYS}
+    if isinstance(event, Kubectl) and event.code is None:
+        del values["code"]
     probe = event.probe if isinstance(event, Request) else _NAMES[type(event)]
     return json.dumps({"t": values.pop("t"), "probe": probe} | values, separators=(",", ":"))
 

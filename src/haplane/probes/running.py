@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import json
 import secrets
 import shlex
@@ -13,10 +12,11 @@ from contextlib import suppress
 
 import asyncssh
 
-from haplane.components.base import RUN
+from haplane.components.base import RUN, STATE
 from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.probes.history import Header, RoundTrip, parse
+from haplane.probes.packing import packed
 from haplane.probes.prober import NAMESPACE, Config
 from haplane.transport.ssh import Remote
 
@@ -36,6 +36,7 @@ class Prober:
         self._reader: asyncio.Task[None] | None = None
         self._answers: dict[str, asyncio.Future[tuple[float, float]]] = {}
         self._started = asyncio.Event()
+        self.kubectl = ""
         self.last_line = ""
         self.header: Header | None = None
         self.trips: list[RoundTrip] = []
@@ -51,12 +52,16 @@ class Prober:
         duration_s: float,
         write_rate: float = 0.0,
         idle_connections: int = 0,
+        register_rate: float = 0.0,
+        watches: int = 0,
+        lease_rate: float = 0.0,
+        with_kubectl: bool = False,
     ) -> None:
         """Put the prober there and start it. Raises HaplaneError when it does not start.
 
-        Writes need what `writing.prepare` makes.
+        Writes, the register, watches, leases and kubectl need what `writing.prepare` makes. `kubectl` is empty
+        afterwards where that machine has none.
         """
-        source = importlib.resources.files("haplane.probes").joinpath("prober.py").read_bytes()
         has_python = await self._remote.run(
             "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'", check=False, shown_as="look for Python"
         )
@@ -67,8 +72,11 @@ class Prober:
                 why=has_python.stderr.strip(),
                 hint="apt-get install python3 there (only the client machine needs it)",
             )
-        await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.py", stdin=source)
+        await self._remote.run(f"mkdir -p {FOLDER} && cat > {FOLDER}/prober.pyz", stdin=packed())
         await self._remote.run(f"cat > {FOLDER}/ca.crt", stdin=authority.encode())
+        if with_kubectl:
+            found = await self._remote.run(find_kubectl(cluster), check=False, shown_as="look for kubectl")
+            self.kubectl = found.stdout.strip()
         config = Config(
             address=str(cluster.endpoint.vip.ip),
             port=cluster.endpoint.port,
@@ -79,10 +87,14 @@ class Prober:
             write_rate=write_rate,
             write_prefix=self.write_prefix,
             namespace=NAMESPACE,
-            token_file=TOKEN_FILE if write_rate else "",
+            token_file=TOKEN_FILE if write_rate or register_rate or watches or lease_rate or self.kubectl else "",
             idle_connections=idle_connections,
+            register_rate=register_rate,
+            watches=watches,
+            lease_rate=lease_rate,
+            kubectl=self.kubectl,
         )
-        command = f"exec python3 {FOLDER}/prober.py {shlex.quote(config.to_json())}"
+        command = f"exec python3 {FOLDER}/prober.pyz {shlex.quote(config.to_json())}"
         self._process = await self._remote.start(command)
         self._reader = asyncio.create_task(self._read())
         try:
@@ -92,7 +104,7 @@ class Prober:
             raise HaplaneError("the prober did not start within 15 s", where=self._remote.name) from None
         if self._reader.done():
             stderr = await self._process.stderr.read()
-            raise CommandFailed(self._remote.name, "python3 prober.py", self._process.returncode, "", stderr)
+            raise CommandFailed(self._remote.name, "python3 prober.pyz", self._process.returncode, "", stderr)
 
     async def read_clock(self) -> None:
         """Relate its clock to this host's: some readings are added to `trips`. Raises HaplaneError."""
@@ -147,3 +159,12 @@ class Prober:
                 with suppress(ValueError, KeyError):
                     read = json.loads(line)
                     self._answers.pop(str(read["token"])).set_result((float(read["t"]), received))
+
+
+def find_kubectl(cluster: Cluster, *, state: str = STATE) -> str:
+    """Prints the path of the cluster's own version, else of another one that was sent, else of the one in PATH."""
+    bundles, version = f"{state}/bundles", cluster.kubernetes.version
+    return f"""for kubectl in {bundles}/{version}-*/bin/kubectl {bundles}/*/bin/kubectl "$(command -v kubectl)"; do
+  if [ -x "$kubectl" ]; then echo "$kubectl"; exit; fi
+done
+"""

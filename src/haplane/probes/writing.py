@@ -1,4 +1,4 @@
-"""What the write probe needs in the cluster: a namespace and a right to write there; and what was stored, read back.
+"""What the prober needs in the cluster: a namespace and rights there; and what is stored there.
 
 Nothing here waits for a controller: the service account is made here, and a token is given out by the apiserver.
 Everything goes through any control-plane machine that answers.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from haplane.model.errors import HaplaneError
-from haplane.probes.prober import NAMESPACE
+from haplane.probes.prober import LEASES, LEASES_NAMESPACE, NAMESPACE
 from haplane.probes.running import FOLDER, TOKEN_FILE
 from haplane.transport.ssh import Completed, Remote
 
 ACCOUNT = "prober"
+# Of the right to read leases, in a namespace that is not the drill's own.
+LEASE_READER = f"{NAMESPACE}-{ACCOUNT}"
+RBAC = "rbac.authorization.k8s.io"
 TOKEN_LIFE = "1h"
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s"
+VERBS = ("create", "patch", "get", "list", "watch", "deletecollection")
 TRIES = 30
 ROUNDS = 3
 
@@ -61,23 +65,33 @@ async def _through(
 
 
 def manifest() -> str:
-    """A namespace in which one account may make, list and delete ConfigMaps, and nothing else."""
-    rbac = "rbac.authorization.k8s.io"
+    """A namespace in which one account may make, change, read, watch and delete ConfigMaps.
+
+    It may read two leases besides, and nothing else.
+    """
     inside = {"name": ACCOUNT, "namespace": NAMESPACE}
-    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "list", "deletecollection"]}
+    writes = {"apiGroups": [""], "resources": ["configmaps"], "verbs": list(VERBS)}
+    looks = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get"]}
     items: list[dict[str, object]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": inside, "automountServiceAccountToken": False},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": inside, "rules": [rule]},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "metadata": inside,
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": ACCOUNT},
-            "subjects": [{"kind": "ServiceAccount", **inside}],
-        },
+        *_allowed(ACCOUNT, NAMESPACE, writes),
+        *_allowed(LEASE_READER, LEASES_NAMESPACE, looks | {"resourceNames": list(LEASES)}),
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def _allowed(name: str, namespace: str, rule: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """One rule for the account, in one namespace."""
+    metadata = {"name": name, "namespace": namespace}
+    yield {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}
+    yield {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+    }
 
 
 def prepare_script() -> str:
@@ -118,7 +132,9 @@ def list_script() -> str:
 
 
 def remove_script() -> str:
-    return f"{KUBECTL} delete namespace {NAMESPACE} --ignore-not-found --wait=false"
+    """The namespace takes what is in it away; of the rest each thing is named. One command tries all."""
+    outside = f"role/{LEASE_READER} rolebinding/{LEASE_READER} --namespace {LEASES_NAMESPACE}"
+    return f"{KUBECTL} delete namespace/{NAMESPACE} {outside} --ignore-not-found --wait=false"
 
 
 def stored_keys(listed: str, prefix: str) -> tuple[str, ...]:

@@ -13,7 +13,16 @@ from enum import StrEnum
 from haplane.drills.checkers import LATE_AFTER_S
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import DRILL
-from haplane.probes.history import HEALING, REQUEST_PROBES, History, Mark, Observation, Request, RequestOutcome
+from haplane.probes.history import (
+    HEALING,
+    REQUEST_PROBES,
+    History,
+    Mark,
+    Observation,
+    Request,
+    RequestOutcome,
+    Watching,
+)
 from haplane.probes.observer import OBSERVER
 from haplane.reports.drill import AT_LEAST_S, BEFORE_S, Run
 
@@ -141,7 +150,7 @@ def whole(run: Run) -> Timeline:
         end_s=max(end - zero, start - zero + 1e-3),
         has_fault=history.fault is not None,
         probes=tuple(_probe_row(run, name, requests, zero) for name, requests in by_probe(history).items()),
-        observed=tuple(_observed_rows(history, zero, end)),
+        observed=(*_observed_rows(history, zero, end), *_watch_rows(history, zero)),
         moments=tuple(_moment(mark, zero) for mark in history.marks),
     )
 
@@ -229,6 +238,20 @@ def _observed_rows(history: History, zero: float, end: float) -> Iterable[Observ
         yield ObservedRow(
             what, machine, tuple(replace(each, start_s=each.start_s - zero, end_s=each.end_s - zero) for each in seen)
         )
+
+
+def _watch_rows(history: History, zero: float) -> Iterable[ObservedRow]:
+    """When each watch of the prober was open, and for how long it was not."""
+    for number in sorted({each.number for each in history.of(Watching)}):
+        seen: list[Seen] = []
+        for each in history.of(Watching):
+            if each.number != number or each.opened is None:
+                continue
+            if seen:
+                seen.append(Seen(seen[-1].end_s, each.opened - zero, ""))
+            seen.append(Seen(each.opened - zero, each.ended - zero, "open"))
+        if seen:
+            yield ObservedRow(f"watch {number}", "client", tuple(seen))
 
 
 def _place(group: tuple[str, str]) -> tuple[int, str, str]:

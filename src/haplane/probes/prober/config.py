@@ -1,0 +1,130 @@
+"""What to ask, and how often: read and checked."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+NAMESPACE = "haplane-drill"
+GETS_PER_SET = 2  # one read begins with each write and overlaps it, one between two writes
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to ask, and how often. A rate of 0 leaves that probe out. Files are paths on the prober's machine.
+
+    token_file holds the bearer token of all but the readings of path, and must not be readable by others; write_prefix
+    begins the names of what is made, and is another one in each run. The register is set register_rate times a second
+    and read GETS_PER_SET times as often. kubectl is the path of that program, which watches what is made; empty leaves
+    it out.
+    in_flight_limit bounds the connections that wait at the same time, for each of the probes that make new ones; None
+    means their rate * timeout_s * 2, which is never reached unless the prober itself is too slow.
+    """
+
+    address: str
+    port: int
+    server_hostname: str
+    ca_file: str
+    path: str = "/livez"
+    rate: float = 50.0
+    persistent_rate: float = 10.0
+    timeout_s: float = 3.0
+    duration_s: float = 60.0
+    in_flight_limit: int | None = None
+    write_rate: float = 0.0
+    write_prefix: str = "w-"
+    namespace: str = NAMESPACE
+    token_file: str = ""
+    idle_connections: int = 0
+    register_rate: float = 0.0
+    watches: int = 0
+    lease_rate: float = 0.0
+    kubectl: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            ipaddress.ip_address(self.address)
+        except ValueError:
+            raise ConfigError(f"address must be an IP address, not {self.address!r}: names are not looked up") from None
+        if not 0 < self.port < 65536:
+            raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
+        if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable() or " " in self.path:
+            raise ConfigError(f"path must begin with / and have no spaces, not {self.path!r}")
+        for name in ("rate", "persistent_rate", "write_rate", "register_rate", "lease_rate", "timeout_s", "duration_s"):
+            number = getattr(self, name)
+            least = "at least 0" if name.endswith("rate") else "more than 0"
+            if not math.isfinite(number) or number < 0 or (number == 0 and not name.endswith("rate")):
+                raise ConfigError(f"{name} must be {least}, not {number}")
+        if self.in_flight_limit is not None and self.in_flight_limit < 1:
+            raise ConfigError(f"in_flight_limit must be at least 1, not {self.in_flight_limit}")
+        for name in ("idle_connections", "watches"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name, pattern in (
+            ("namespace", "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
+            ("write_prefix", "[a-z0-9][-a-z0-9]{0,62}"),
+        ):
+            if not re.fullmatch(pattern, getattr(self, name)):
+                raise ConfigError(f"{name} cannot be (part of) a name in Kubernetes: {getattr(self, name)!r}")
+        if self.needs_token and not self.token_file:
+            raise ConfigError("write_rate, register_rate, watches, lease_rate and kubectl need a token_file")
+
+    @property
+    def needs_token(self) -> bool:
+        return bool(self.write_rate or self.register_rate or self.watches or self.lease_rate or self.kubectl)
+
+    @property
+    def get_rate(self) -> float:
+        return self.register_rate * GETS_PER_SET
+
+    @property
+    def folder(self) -> str:
+        """Where the apiserver has the ConfigMaps of the namespace."""
+        return f"/api/v1/namespaces/{self.namespace}/configmaps"
+
+    @property
+    def register(self) -> str:
+        """The name of the ConfigMap that is set and read."""
+        return f"{self.write_prefix}register"
+
+    def in_flight(self, rate: float) -> int:
+        """The bound that holds for a probe with this rate."""
+        return self.in_flight_limit or max(16, math.ceil(rate * self.timeout_s * 2))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def read_config(text: str) -> Config:
+    """The Config that this JSON object describes. Raises ConfigError."""
+    try:
+        read = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"the configuration is not JSON: {error}") from None
+    if not isinstance(read, dict):
+        raise ConfigError("the configuration must be a JSON object")
+    return config_from(read)
+
+
+def config_from(values: Mapping[str, object]) -> Config:
+    """The Config with these values. Raises ConfigError when a key or a type is wrong."""
+    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+    kinds["int | None"] = (int, type(None))
+    known = {each.name: kinds[str(each.type)] for each in fields(Config)}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"unknown key {name!r}; known: {', '.join(known)}")
+        if isinstance(value, bool) or not isinstance(value, known[name]):
+            raise ConfigError(f"{name} must be {' or '.join(kind.__name__ for kind in known[name])}, not {value!r}")
+    missing = [name for name in ("address", "port", "server_hostname", "ca_file") if name not in values]
+    if missing:
+        raise ConfigError(f"missing: {', '.join(missing)}")
+    return Config(**values)  # type: ignore[arg-type]  # checked above
