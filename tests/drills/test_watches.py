@@ -260,8 +260,16 @@ def test_what_is_not_in_the_list_either_is_missing() -> None:
 def test_what_comes_by_watch_after_it_was_listed_came_twice() -> None:
     history = relisted()
     found = next(each for each in history.of(Watched) if each.kind == "LISTED")
-    late = replace(found, kind="ADDED", t=STOP)
-    assert judged(recounted(history.with_events([late]))).outcome is VIOLATED
+    late = replace(found, kind="ADDED", version=2000, t=STOP)
+    verdict = judged(recounted(history.with_events([late])))
+    assert verdict.outcome is VIOLATED and "1 seen twice" in verdict.sentence
+
+
+def test_what_is_older_than_the_list_must_not_be_told_after_it() -> None:
+    old = Watched(START, 1, "ADDED", "kube-root-ca.crt", 900)
+    events = calm().events
+    verdict = judged(recounted(History((*events[:230], old, *events[230:]))))
+    assert verdict.outcome is VIOLATED and "version 900) after version 1000" in verdict.evidence[0]
 
 
 def test_bookmarks_are_no_events_and_must_not_go_back() -> None:

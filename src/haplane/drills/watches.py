@@ -176,7 +176,7 @@ class _Register:
 
     def __init__(self, watch: _Watch, key: str) -> None:
         of_register = [each for each in watch.seen if each.key == key]
-        self._told = {each.version: each for each in reversed(of_register)}
+        self._told = {each.version: each for each in of_register}
         self._listed = sorted((each for each in of_register if each.kind == "LISTED"), key=lambda each: each.version)
         self._gaps = [(each.since or 0, each.version or 0) for each in watch.lists[1:]]
 
