@@ -101,6 +101,13 @@ def test_a_read_that_is_older_than_one_before_it_went_back() -> None:
     )
 
 
+def test_a_read_that_is_older_than_a_write_that_nobody_has_read_went_back() -> None:
+    history = read_also(planted(read(5.0, value=24, version=124)), 5.1, value=24, version=124)
+    back = reads_never_go_back(history)
+    assert back.outcome is VIOLATED and back.evidence[0].startswith("25 (version 125) written, sent +0.001 s")
+    assert register_linearizable(history).outcome is VIOLATED
+
+
 def test_a_read_that_overlaps_with_the_write_may_see_either() -> None:
     history = planted(read(5.0, value=24, version=124))
     assert reads_never_go_back(history).outcome is HELD

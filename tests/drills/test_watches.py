@@ -179,6 +179,8 @@ def test_a_silence_may_be_the_probers_own() -> None:
 
 def test_a_silence_before_the_fault_is_not_its_effect() -> None:
     assert judged(changed(silent(2.5, from_s=-4.0))).outcome is UNKNOWN
+    short = judged(changed(silent(1.4, from_s=-4.0)))
+    assert short.outcome is HELD and "after the fault was 0.00 s" in short.sentence
 
 
 def test_a_watch_that_stays_dark_is_violated() -> None:
@@ -257,11 +259,31 @@ def test_what_is_not_in_the_list_either_is_missing() -> None:
     assert verdict.outcome is VIOLATED and "of 225 writes 9 never seen" in verdict.sentence, "all of the register's"
 
 
+def test_a_later_list_does_not_excuse_what_a_watch_was_not_told() -> None:
+    def dropped(each: Event) -> Event | None:
+        return None if isinstance(each, Watched) and (each.number, each.version) == (1, 1078) else each
+
+    verdict = judged(recounted(edited(relisted(), dropped)))
+    assert verdict.outcome is VIOLATED and "register set to 1078" in verdict.evidence[0]
+    register = [each for each in writes() if each.probe == "set" and each.end < FAULT + 2.0][-1]
+    third = [listing(1, STOP + 0.5, 1300, since=1225), Watched(STOP + 0.6, 1, "LISTED", "w-register", 1299)]
+    verdict = judged(recounted(relisted(register.version or 0).with_events(third)))
+    assert verdict.outcome is VIOLATED and "9 never seen" in verdict.sentence
+
+
 def test_what_comes_by_watch_after_it_was_listed_came_twice() -> None:
     history = relisted()
     found = next(each for each in history.of(Watched) if each.kind == "LISTED")
-    late = replace(found, kind="ADDED", t=STOP)
-    assert judged(recounted(history.with_events([late]))).outcome is VIOLATED
+    late = replace(found, kind="ADDED", version=2000, t=STOP)
+    verdict = judged(recounted(history.with_events([late])))
+    assert verdict.outcome is VIOLATED and "1 seen twice" in verdict.sentence
+
+
+def test_what_is_older_than_the_list_must_not_be_told_after_it() -> None:
+    old = Watched(START, 1, "ADDED", "kube-root-ca.crt", 900)
+    events = calm().events
+    verdict = judged(recounted(History((*events[:230], old, *events[230:]))))
+    assert verdict.outcome is VIOLATED and "version 900) after version 1000" in verdict.evidence[0]
 
 
 def test_bookmarks_are_no_events_and_must_not_go_back() -> None:

@@ -97,7 +97,7 @@ class ApiServer(TlsServer):
         if status := self.refused.get(method):
             return status, {"kind": "Status", "code": status}
         if method == "GET":
-            return self._read(name) if name else (200, self._list(int(query.get("continue", "0"))))
+            return self._read(name) if name else (200, self._list(query.get("continue", "")))
         metadata, data = body["metadata"], body.get("data")
         assert isinstance(metadata, dict) and (data is None or isinstance(data, dict))
         key = metadata["name"]
@@ -112,12 +112,14 @@ class ApiServer(TlsServer):
             return 404, {"kind": "Status", "reason": "NotFound", "details": {"name": name, "kind": "configmaps"}}
         return 200, (self.stale(found) if self.stale else found[-1]).object
 
-    def _list(self, start: int) -> dict[str, object]:
-        newest = list({each.key: each for each in self.log}.values())
+    def _list(self, rest: str) -> dict[str, object]:
+        """All pages are of the same version."""
+        version, start = map(int, rest.split("-")) if rest else (self.version, 0)
+        newest = list({each.key: each for each in self.log if each.version <= version}.values())
         items = [each.object for each in newest[start : start + self.page]]
-        metadata = {"resourceVersion": str(self.version)}
+        metadata = {"resourceVersion": str(version)}
         if start + self.page < len(newest):
-            metadata["continue"] = str(start + self.page)
+            metadata["continue"] = f"{version}-{start + self.page}"
         return {"kind": "ConfigMapList", "metadata": metadata, "items": items}
 
     async def _watch(self, since: int, writer: asyncio.StreamWriter) -> None:

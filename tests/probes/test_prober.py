@@ -400,10 +400,12 @@ def test_the_prober_is_packed_the_same_each_time() -> None:
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", 500, True),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nA: b\r\n\r\n", 200, True),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n", 200, True),
     ],
 )
 def test_an_answer_is_complete_with_its_last_byte_and_not_before(data: bytes, status: int, keep: bool) -> None:
-    expected = Response(status, len(data), keep)
+    body = b"ok" if status == 200 else b""
+    expected = Response(status, len(data), keep, body)
     assert read_response(data) == expected
     assert all(read_response(data[:length]) is None for length in range(len(data)))
     assert read_response(data + b"HTTP/1.1 200 OK\r\n") == expected
@@ -412,7 +414,7 @@ def test_an_answer_is_complete_with_its_last_byte_and_not_before(data: bytes, st
 def test_an_answer_without_a_length_ends_with_the_connection() -> None:
     data = b"HTTP/1.1 200 OK\r\n\r\nok"
     assert read_response(data) is None
-    assert read_response(data, ended=True) == Response(200, len(data), False)
+    assert read_response(data, ended=True) == Response(200, len(data), False, b"ok")
     assert read_response(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", ended=True) is None
 
 

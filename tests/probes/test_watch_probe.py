@@ -20,16 +20,17 @@ from haplane.probes.prober.http import RESPONSE_LIMIT, Failed, Stream
 
 __all__ = ["token_file"]
 
-WRITING: dict[str, object] = {"rate": 0, "persistent_rate": 0, "write_rate": 20.0, "register_rate": 10.0, "watches": 1}
+WRITING: dict[str, object] = {"rate": 0, "persistent_rate": 0, "write_rate": 40.0, "register_rate": 20.0, "watches": 1}
 During = Callable[[ApiServer], Awaitable[None]]
 
 
 def seen(server: ApiServer, token_file: Path, during: During | None = None, **changes: object) -> History:
-    """What the probe saw of this server in two seconds; during runs when all watches have begun."""
+    """What the probe saw of this server in one second, or in two: during runs when the watch has begun."""
 
     async def scenario() -> History:
         await server.start()
-        async with probing(server, **WRITING | {"token_file": str(token_file)} | changes) as running:
+        settings = WRITING | {"token_file": str(token_file), "duration_s": 2.0 if during else 1.0}
+        async with probing(server, **settings | changes) as running:
             if during:
                 async with asyncio.timeout(30):
                     while not server.watching or len(server.log) < 8:  # noqa: ASYNC110  # happens elsewhere

@@ -105,7 +105,7 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, su
     if history.requests("write"):
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)
-    if history.requests("get"):
+    if history.header and history.header.config.register_rate:
         yield reads_never_go_back(history)
         yield register_linearizable(history)
     # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.

@@ -119,13 +119,13 @@ class Cluster:
 
 
 def clusters(sets: Sequence[Request], reads: Sequence[Request]) -> list[Cluster]:
-    """Of all that took effect, or was seen. Each value that was read must have been written."""
+    """Each value that was read must have been written. A write that nobody read and that may never end is no bar."""
     read: Mapping[int | None, list[Operation]] = defaultdict(list)
     for each in reads:
         read[each.value].append(Operation(_sent(each), each.end, each))
     writes: dict[int | None, Operation] = {None: Operation(-math.inf, -math.inf)}
     for each in sets:
-        if each.ok or (each.outcome is RequestOutcome.INDETERMINATE and each.value in read):
+        if each.outcome is not RequestOutcome.FAILED:
             writes[each.value] = Operation(_sent(each), each.end if each.ok else math.inf, each)
     return [_cluster(value, [write, *read.get(value, [])]) for value, write in writes.items()]
 

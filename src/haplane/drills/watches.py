@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from haplane.drills.checkers import LAG_FRACTION, SHOWN, Outcome, Verdict, incomplete
 from haplane.probes.history import History, Listing, Mark, Request, Watched, Watching
@@ -21,34 +23,56 @@ NAME = "watch-sees-all"
 MINIMUM_WRITES = 20
 
 
-class _Wrong(Enum):
+class _Kind(Enum):
     """The values are how many of them are told."""
 
     MISSING = "never seen"
     TWICE = "seen twice"
     DISORDER = "out of order"
     LATE = "seen too late"
+    UNCLEAR = "unclear"
 
 
 @dataclass(frozen=True)
-class _Silence:
-    """How long one watch was not told of one write."""
+class _Finding:
+    kind: _Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What one watch did and saw, in that order. first: its first list."""
+
+    number: int
+    first: Listing
+    lists: tuple[Listing, ...]
+    attempts: tuple[Watching, ...]
+    lines: tuple[Listing | Watched, ...]
+
+    @cached_property
+    def seen(self) -> tuple[Watched, ...]:
+        return tuple(each for each in self.lines if isinstance(each, Watched))
+
+    @cached_property
+    def until(self) -> float:
+        return max(each.ended for each in self.attempts)
+
+    @cached_property
+    def newest(self) -> int:
+        return max(line.version or 0 for line in self.lines)
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """An acknowledged write that one watch had to see, and what it saw of it, if anything."""
 
     number: int
     write: Request
-    seen: Watched
+    seen: Watched | None
 
     @property
-    def length_s(self) -> float:
-        return self.seen.t - self.write.end
-
-
-@dataclass
-class _Findings:
-    wrong: list[tuple[_Wrong, str]] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
-    silences: list[_Silence] = field(default_factory=list)
-    judged: set[Request] = field(default_factory=set)
+    def silence_s(self) -> float:
+        return self.seen.t - self.write.end if self.seen else 0.0
 
 
 def watch_sees_all(history: History, within_s: float) -> Verdict:
@@ -62,45 +86,32 @@ def watch_sees_all(history: History, within_s: float) -> Verdict:
     reasons = _unfit(history)
     if reasons or fault is None:
         return Verdict(NAME, Outcome.UNKNOWN, "; ".join(reasons))
-    found = _Findings()
-    for each in _watches(history):
-        _judge_order(each, found)
-        _judge_writes(history, fault, each, within_s, found)
-    longest = max(found.silences, key=lambda each: each.length_s, default=None)
-    evidence = (*_first([text for _, text in found.wrong]), *_shown(history, fault, longest))
+    watches = _watches(history)
+    findings = [finding for watch in watches for finding in _order(watch)]
+    sights: list[_Sight] = []
+    for watch in watches:
+        of_this = _sights(history, watch)
+        findings += (finding for sight in of_this for finding in _judge(history, fault, watch, sight, within_s))
+        sights += of_this
+    after = [sight for sight in sights if sight.seen and sight.seen.t >= fault.t - fault.error]
+    longest = max(after, key=lambda sight: sight.silence_s, default=None)
     silence = _silence(longest, within_s)
-    if found.wrong:
-        counts = {kind: sum(one is kind for one, _ in found.wrong) for kind in _Wrong}
-        told = ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count)
-        return Verdict(NAME, Outcome.VIOLATED, f"of {len(found.judged)} writes {told}; {silence}", evidence)
-    if doubts := [*_too_short(history, fault, within_s), *dict.fromkeys(found.doubts)]:
-        return Verdict(NAME, Outcome.UNKNOWN, "; ".join(doubts), evidence)
-    many = len(_watches(history))
-    who = "a watch" if many == 1 else f"{many} watches"
-    sentence = f"{who} saw all {len(found.judged)} acknowledged writes, each once and in order; {silence}"
+    wrong = [finding for finding in findings if finding.kind is not _Kind.UNCLEAR]
+    evidence = (*_first([finding.text for finding in wrong]), *_shown(watches, fault, longest))
+    count = len({id(sight.write) for sight in sights})
+    if wrong:
+        counts = Counter(finding.kind for finding in wrong)
+        told = ", ".join(f"{counts[kind]} {kind.value}" for kind in _Kind if counts[kind])
+        return Verdict(NAME, Outcome.VIOLATED, f"of {count} writes {told}; {silence}", evidence)
+    unclear = [finding.text for finding in findings]
+    if doubts := [*_too_short(history, fault, within_s), *dict.fromkeys(unclear)]:
+        return Verdict(NAME, Outcome.UNKNOWN, "; ".join(doubts[:SHOWN]), evidence)
+    who = "a watch" if len(watches) == 1 else f"{len(watches)} watches"
+    sentence = f"{who} saw all {count} acknowledged writes, each once and in order; {silence}"
     return Verdict(NAME, Outcome.HELD, sentence, evidence)
 
 
-# -- one watch
-
-
-@dataclass(frozen=True)
-class _Watch:
-    """What one watch did and saw, in that order. first: its first list."""
-
-    number: int
-    first: Listing
-    lists: tuple[Listing, ...]
-    attempts: tuple[Watching, ...]
-    lines: tuple[Listing | Watched, ...]
-
-    @property
-    def seen(self) -> tuple[Watched, ...]:
-        return tuple(each for each in self.lines if isinstance(each, Watched))
-
-    @property
-    def until(self) -> float:
-        return max(each.ended for each in self.attempts)
+# -- what each watch saw
 
 
 def _watches(history: History) -> list[_Watch]:
@@ -116,52 +127,16 @@ def _watches(history: History) -> list[_Watch]:
     return found
 
 
-def _judge_order(watch: _Watch, found: _Findings) -> None:
-    """A watch is told each version once, and none that is older than what it was told before."""
-    newest = 0
-    told: set[tuple[str, int]] = set()
-    added: set[str] = set()
-    for line in watch.lines:
-        if isinstance(line, Listing):
-            newest = max(newest, line.version or 0)
-            continue
-        what = f"watch {watch.number}: {line.kind} {line.key} (version {line.version})"
-        is_event = bool(line.key) and line.kind != "LISTED"
-        if is_event and ((line.key, line.version) in told or (line.kind == "ADDED" and line.key in added)):
-            found.wrong.append((_Wrong.TWICE, f"{what} a second time"))
-        elif line.kind != "LISTED" and (line.version < newest or (is_event and line.version == newest)):
-            found.wrong.append((_Wrong.DISORDER, f"{what} after version {newest}"))
-        if line.kind in ("ADDED", "LISTED"):
-            added.add(line.key)
-        told.add((line.key, line.version))
-        newest = max(newest, line.version)
-
-
-def _judge_writes(history: History, fault: Mark, watch: _Watch, within_s: float, found: _Findings) -> None:
-    header = history.header
-    assert header is not None
-    register = _Register(watch, header.config.register)
-    added: dict[str, Watched] = {}
-    for each in watch.seen:
-        if each.kind in ("ADDED", "LISTED"):
-            added.setdefault(each.key, each)
-    newest = max(line.version or 0 for line in watch.lines)
+def _sights(history: History, watch: _Watch) -> list[_Sight]:
+    assert history.header is not None
+    register = _Register(watch, history.header.config.register)
+    added = {each.key: each for each in reversed(watch.seen) if each.kind in ("ADDED", "LISTED")}
+    found = []
     for write in (*history.requests("write"), *history.requests("set")):
-        if not write.ok or not _is_covered(write, watch.first):
-            continue
-        found.judged.add(write)
-        seen = added.get(write.key) if write.probe == "write" else register.sight_of(write.version or 0)
-        if seen is not None:
-            _judge_silence(history, fault, _Silence(watch.number, write, seen), within_s, found)
-            continue
-        what = f"watch {watch.number}: {_told(write, fault)}, never seen"
-        waited_s = watch.until - write.end
-        if write.version is not None and write.version < newest:
-            found.wrong.append((_Wrong.MISSING, f"{what}, though version {newest} was"))
-        elif waited_s - history.stalled_s(write.end, watch.until) > within_s:
-            found.wrong.append((_Wrong.MISSING, f"{what} in {waited_s:.1f} s"))
-        else:
-            found.doubts.append(f"a watch ended {max(0.0, waited_s):.1f} s after a write that it had not seen yet")
+        if write.ok and _is_covered(write, watch.first):
+            seen = added.get(write.key) if write.probe == "write" else register.sight_of(write.version or 0)
+            found.append(_Sight(watch.number, write, seen))
+    return found
 
 
 def _is_covered(write: Request, first: Listing) -> bool:
@@ -176,7 +151,7 @@ class _Register:
 
     def __init__(self, watch: _Watch, key: str) -> None:
         of_register = [each for each in watch.seen if each.key == key]
-        self._told = {each.version: each for each in reversed(of_register)}
+        self._told = {each.version: each for each in of_register}
         self._listed = sorted((each for each in of_register if each.kind == "LISTED"), key=lambda each: each.version)
         self._gaps = [(each.since or 0, each.version or 0) for each in watch.lists[1:]]
 
@@ -191,22 +166,62 @@ class _Register:
         return None
 
 
-def _judge_silence(history: History, fault: Mark, silence: _Silence, within_s: float, found: _Findings) -> None:
-    since, until = silence.write.end, silence.seen.t
-    if until < fault.t - fault.error:
-        if silence.length_s > within_s:
-            found.doubts.append(f"a silence of {silence.length_s:.2f} s was over before the fault")
-        return
-    found.silences.append(silence)
-    if silence.length_s <= within_s * (1 - LAG_FRACTION):
-        return
-    # A stall may have made the answer or the event look late, by its length at most.
-    lag_s = history.stalled_s(since, until)
-    if silence.length_s - lag_s > within_s:
-        what = f"watch {silence.number}: {_told(silence.write, fault)}"
-        found.wrong.append((_Wrong.LATE, f"{what}, seen {until - fault.t:+.3f} s"))
-    elif silence.length_s > within_s or (lag_s > within_s * LAG_FRACTION and silence.length_s + lag_s > within_s):
-        found.doubts.append(f"the prober stood still for {lag_s:.3f} s in a silence of {silence.length_s:.3f} s")
+# -- what is wrong with it
+
+
+def _order(watch: _Watch) -> Iterator[_Finding]:
+    """A watch is told each version once, and none that is older than what it was told before."""
+    newest = 0
+    told: set[tuple[str, int]] = set()
+    added: set[str] = set()
+    for line in watch.lines:
+        if isinstance(line, Listing):
+            newest = max(newest, line.version or 0)
+            continue
+        what = f"watch {watch.number}: {line.kind} {line.key} (version {line.version})"
+        is_event = bool(line.key) and line.kind != "LISTED"
+        if is_event and ((line.key, line.version) in told or (line.kind == "ADDED" and line.key in added)):
+            yield _Finding(_Kind.TWICE, f"{what} a second time")
+        elif line.kind != "LISTED" and (line.version < newest or (is_event and line.version == newest)):
+            yield _Finding(_Kind.DISORDER, f"{what} after version {newest}")
+        if line.kind in ("ADDED", "LISTED"):
+            added.add(line.key)
+        told.add((line.key, line.version))
+        newest = max(newest, line.version)
+
+
+def _judge(history: History, fault: Mark, watch: _Watch, sight: _Sight, within_s: float) -> Iterator[_Finding]:
+    if sight.seen is None:
+        yield from _judge_missing(history, fault, watch, sight.write, within_s)
+    elif sight.silence_s > within_s * (1 - LAG_FRACTION):
+        yield from _judge_silence(history, fault, sight, sight.seen, within_s)
+
+
+def _judge_missing(history: History, fault: Mark, watch: _Watch, write: Request, within_s: float) -> Iterator[_Finding]:
+    what = f"watch {watch.number}: {_told(write, fault)}, never seen"
+    waited_s = watch.until - write.end
+    if write.version is not None and write.version < watch.newest:
+        yield _Finding(_Kind.MISSING, f"{what}, though version {watch.newest} was")
+    elif waited_s - history.stalled_s(write.end, watch.until) > within_s:
+        yield _Finding(_Kind.MISSING, f"{what} in {waited_s:.1f} s")
+    else:
+        doubt = f"a watch ended {max(0.0, waited_s):.1f} s after a write that it had not seen yet"
+        yield _Finding(_Kind.UNCLEAR, doubt)
+
+
+def _judge_silence(history: History, fault: Mark, sight: _Sight, seen: Watched, within_s: float) -> Iterator[_Finding]:
+    """A stall may have made the answer or the event look late, by its length at most."""
+    silence_s = sight.silence_s
+    lag_s = history.stalled_s(sight.write.end, seen.t)
+    if seen.t < fault.t - fault.error:
+        if silence_s > within_s:
+            yield _Finding(_Kind.UNCLEAR, f"a silence of {silence_s:.2f} s was over before the fault")
+    elif silence_s - lag_s > within_s:
+        what = f"watch {sight.number}: {_told(sight.write, fault)}"
+        yield _Finding(_Kind.LATE, f"{what}, seen {seen.t - fault.t:+.3f} s")
+    elif silence_s > within_s or (lag_s > within_s * LAG_FRACTION and silence_s + lag_s > within_s):
+        doubt = f"the prober stood still for {lag_s:.3f} s in a silence of {silence_s:.3f} s"
+        yield _Finding(_Kind.UNCLEAR, doubt)
 
 
 # -- what can be judged
@@ -247,9 +262,9 @@ def _too_short(history: History, fault: Mark, within_s: float) -> list[str]:
 # -- what is shown; times are from the fault
 
 
-def _silence(longest: _Silence | None, within_s: float) -> str:
+def _silence(longest: _Sight | None, within_s: float) -> str:
     limit = f" (at most {within_s:.3g} s)" if math.isfinite(within_s) else ""
-    length_s = max(0.0, longest.length_s) if longest else 0.0
+    length_s = max(0.0, longest.silence_s) if longest else 0.0
     return f"the longest silence after the fault was {length_s:.2f} s{limit}"
 
 
@@ -258,11 +273,11 @@ def _told(write: Request, fault: Mark) -> str:
     return f"{what}, acknowledged {write.end - fault.t:+.3f} s"
 
 
-def _shown(history: History, fault: Mark, longest: _Silence | None) -> Iterator[str]:
-    if longest is not None:
+def _shown(watches: Sequence[_Watch], fault: Mark, longest: _Sight | None) -> Iterator[str]:
+    if longest is not None and longest.seen is not None:
         told = f"watch {longest.number}: {_told(longest.write, fault)}, seen {longest.seen.t - fault.t:+.3f} s"
         yield f"longest silence: {told}"
-    yield from _first([line for watch in _watches(history) for line in _reconnects(watch, fault)])
+    yield from _first([line for watch in watches for line in _reconnects(watch, fault)])
 
 
 def _reconnects(watch: _Watch, fault: Mark) -> Iterator[str]:
