@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -116,6 +116,7 @@ def suite(
     repeat: int = 1,
     out: Path | None = None,
     against: Path | None = None,
+    pictures: bool = True,
     json: Json = False,
     yes: Yes = "",
     allow_outage: AllowOutage = False,
@@ -134,6 +135,8 @@ def suite(
         The report's folder; default is drills/report-TIME beside the cluster file.
     against
         The report.json of an earlier suite, to compare with.
+    pictures
+        Each run's timeline as PNG too (needs the extra `pictures`).
     yes
         The cluster's name: do not ask before real machines are broken.
     allow_outage
@@ -161,9 +164,10 @@ def suite(
 
     report = run_session(work)
     compared = report_of.against(previous, report) if previous else None
-    page = report_of.write(report, folder, compared)
+    drawn = _drawn(report) if pictures else {}
+    page = report_of.write(report, folder, compared, drawn)
     if json:
-        show_json(report_of.as_json(report))
+        show_json(report_of.as_json(report, drawn))
     else:
         from rich.console import Console
 
@@ -178,6 +182,7 @@ def chaos(
     seed: int = 1,
     minutes: float = 10.0,
     out: Path | None = None,
+    pictures: bool = True,
     yes: Yes = "",
 ) -> int:
     """Run drills in a random order for some minutes, each on a cluster that is whole, and write a report.
@@ -192,6 +197,8 @@ def chaos(
         For how long drills are begun.
     out
         The report's folder; default is drills/report-TIME beside the cluster file.
+    pictures
+        Each run's timeline as PNG too (needs the extra `pictures`).
     yes
         The cluster's name: do not ask before real machines are broken.
     """
@@ -217,7 +224,7 @@ def chaos(
         return _report(design, when, await play_for(shuffled(wanted, seed), asked, within_s=60 * minutes))
 
     report = run_session(work)
-    page = report_of.write(report, folder, None)
+    page = report_of.write(report, folder, None, _drawn(report) if pictures else {})
     Console(file=sys.stdout).print(report_of.render(report, None))
     print(f"report: {page}")
     return exit_code(report.outcome)
@@ -250,6 +257,17 @@ def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteRe
         drills=tuple(reports),
         not_run=tuple((one.drill.name, one.why_not) for one in played if one.why_not),
     )
+
+
+def _drawn(report: SuiteReport) -> Mapping[str, bytes]:
+    """Pictures are an extra: without them the report is whole."""
+    from haplane.reports import pictures
+
+    try:
+        return pictures.drawn(report)
+    except UsageError as error:
+        print(f"without pictures: {error.what}; {error.hint}", file=sys.stderr)
+        return {}
 
 
 async def repeat_drill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -80,6 +81,11 @@ def drill_summary(drill: DrillReport) -> DrillSummary:
         not_served=spread(run.outage.not_served for run in drill.runs),
         on_return=measured["failed_on_return"],
     )
+
+
+def picture_file(drill: str, run: int) -> str:
+    """What the timeline of a drill's run is called as a file of the report; runs count from 1."""
+    return f"{re.sub('[^A-Za-z0-9._-]+', '-', drill)}-{run}.png"
 
 
 # -- the summary as a table, wherever it is shown

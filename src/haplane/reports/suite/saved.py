@@ -1,13 +1,15 @@
 """The suite as JSON, and back into what comparisons need.
 
-Version 1: {kind, version, cluster, haplane, when, environment, outcome, drills, not_run}; drills are those of
-`reports.drill.as_json`, not_run is [{name, why}]. Times in seconds; what is not known, or has no bound, is null.
+Version 1: {kind, version, cluster, haplane, when, environment, outcome, drills, not_run, pictures}; drills are those of
+`reports.drill.as_json`, not_run is [{name, why}], pictures are files beside it. Times in seconds; what is not known, or
+has no bound, is null.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +25,7 @@ from haplane.reports.suite.report import DrillSummary, SuiteReport, SuiteSummary
 KIND, VERSION = "haplane-drill-suite", 1
 
 
-def as_json(report: SuiteReport) -> dict[str, Value]:
+def as_json(report: SuiteReport, pictures: Collection[str] = ()) -> dict[str, Value]:
     return {
         "kind": KIND,
         "version": VERSION,
@@ -34,11 +36,12 @@ def as_json(report: SuiteReport) -> dict[str, Value]:
         "outcome": report.outcome.value,
         "drills": [drills.as_json(drill) for drill in report.drills],
         "not_run": [{"name": name, "why": why} for name, why in report.not_run],
+        "pictures": list(pictures),
     }
 
 
-def written(report: SuiteReport) -> str:
-    return json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
+def written(report: SuiteReport, pictures: Collection[str] = ()) -> str:
+    return json.dumps(as_json(report, pictures), indent=2, allow_nan=False) + "\n"
 
 
 # -- reading; keys that are not needed here may be there
