@@ -17,6 +17,7 @@ from haplane.drills.catalogue import RATE, Drill
 from haplane.drills.history_file import HistoryFile
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import Judged
+from haplane.drills.silence import Silence
 from haplane.drills.targets import target
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
@@ -126,7 +127,8 @@ class _Scene:
         self._cluster, self._progress = asked.design.cluster, asked.progress
         self._fleet, self._nodes, self._client = fleet, nodes, client
         self._file = HistoryFile.new(asked.folder, drill.name)
-        self._prober = Prober(client, self._file.write)
+        self._silence = Silence(self._progress)
+        self._prober = Prober(client, self._silence.through(self._file.write))
         self._observers = Observers(self._cluster)
         self._pinger = Pinger()
         self._events: list[Event] = []
@@ -136,7 +138,7 @@ class _Scene:
         self._progress.step("drill", "preparing probes and observers")
         authority = (await others[0].run(f"cat {AUTHORITY}")).stdout
         await writing.prepare(others, self._client)
-        reading: asyncio.Task[None] | None = None
+        meanwhile: list[asyncio.Task[None]] = []
         try:
             limit_s = BEFORE_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
             await self._prober.start(
@@ -149,11 +151,11 @@ class _Scene:
             )
             await self._prober.read_clock()
             await self._observers.start(self._nodes.values())
-            reading = asyncio.create_task(self._keep_reading())
+            meanwhile += (asyncio.create_task(self._keep_reading()), asyncio.create_task(self._silence.show()))
             await self._break_and_heal()
         finally:
             # However it ended: a history without its marks cannot be judged.
-            await asyncio.shield(self._conclude(reading, others))
+            await asyncio.shield(self._conclude(meanwhile, others))
         return self._file.close(), self._file.path
 
     async def _break_and_heal(self) -> None:
@@ -208,9 +210,9 @@ class _Scene:
             with suppress(HaplaneError):
                 await self._prober.read_clock()
 
-    async def _conclude(self, reading: asyncio.Task[None] | None, others: Sequence[Remote]) -> None:
-        if reading:
-            reading.cancel()
+    async def _conclude(self, meanwhile: Sequence[asyncio.Task[None]], others: Sequence[Remote]) -> None:
+        for task in meanwhile:
+            task.cancel()
         with suppress(HaplaneError):
             await self._prober.read_clock()
         await self._observers.stop()
