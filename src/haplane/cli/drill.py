@@ -33,12 +33,12 @@ AllowOutage = Annotated[bool, Parameter(negative=())]
 
 def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
     """Show the drills: what each breaks, and the outage that the design allows."""
-    from haplane.drills.catalogue import DRILLS
+    from haplane.drills.catalogue import ELSEWHERE, MATRIX
 
     design = _design(file)
     # On whichever machine: the first stands for all.
     machine = design.cluster.balancers[0].name
-    budgets = [(drill, drill.budget_of(design, machine)) for drill in DRILLS if drill.has_meaning(design)]
+    budgets = [(drill, drill.budget_of(design, machine)) for drill in MATRIX if drill.has_meaning(design)]
     listed = [(drill, budget.typical_s, budget.worst_s) for drill, budget in budgets]
     if json:
         drills = [
@@ -47,6 +47,7 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
                 "breaks": drill.sentence,
                 "on": drill.who.value,
                 "quick": drill.quick,
+                "only_in_matrix": drill in ELSEWHERE,
                 "budget_worst_s": round(worst_s, 4) if math.isfinite(worst_s) else None,
             }
             for drill, _, worst_s in listed
@@ -54,7 +55,8 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
         show_json({"version": 1, "drills": drills})
         return
     for drill, typical_s, worst_s in listed:
-        print(f"{drill.name}{' (quick suite)' if drill.quick else ''}: {drill.sentence}")
+        when = " (quick suite)" if drill.quick else " (suite --matrix)" if drill in ELSEWHERE else ""
+        print(f"{drill.name}{when}: {drill.sentence}")
         if math.isfinite(worst_s):
             print(f"  budget: {typical_s:.2f} s typically, {worst_s:.2f} s at worst")
         else:
@@ -66,6 +68,7 @@ def run(
     name: str,
     *,
     file: File = DEFAULT_FILE,
+    on: str = "",
     repeat: int = 1,
     json: Json = False,
     yes: Yes = "",
@@ -77,6 +80,9 @@ def run(
     ----------
     name
         A drill of `haplane drill list`.
+    on
+        The machine to break, whatever part it plays now. It is judged by that part: what kills HAProxy on a BACKUP must
+        not move the VIP.
     repeat
         How many times, each on a cluster that is whole again.
     yes
@@ -89,8 +95,10 @@ def run(
     drill = find(name)
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
+    if on and repeat > 1:
+        raise UsageError("--on and --repeat exclude each other", why="after a run the machine may play another part")
     report = run_session(
-        lambda terminal: repeat_drill(drill, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage)
+        lambda terminal: repeat_drill(drill, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage, on=on)
     )
     show(report, json=json)
     return exit_code(report.outcome)
@@ -112,6 +120,7 @@ def suite(
     *,
     file: File = DEFAULT_FILE,
     quick: Annotated[bool, Parameter(negative=())] = False,
+    matrix: Annotated[bool, Parameter(negative=())] = False,
     only: tuple[str, ...] = (),
     repeat: int = 1,
     out: Path | None = None,
@@ -127,6 +136,8 @@ def suite(
     ----------
     quick
         Those that say the most, in a few minutes.
+    matrix
+        Every fault on every part that it makes sense on, not only where it harms most.
     only
         This drill (repeatable), instead of all.
     repeat
@@ -147,11 +158,12 @@ def suite(
 
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
-    if quick and only:
-        raise UsageError("--quick and --only exclude each other")
+    if quick + matrix + bool(only) > 1:
+        raise UsageError("of --quick, --matrix and --only at most one can be given")
     design = _design(file)
+    every = catalogue.MATRIX if matrix else catalogue.DRILLS
     wanted = [catalogue.find(name) for name in only] or [
-        drill for drill in catalogue.DRILLS if drill.has_meaning(design) and (drill.quick or not quick)
+        drill for drill in every if drill.has_meaning(design) and (drill.quick or not quick)
     ]
     previous = report_of.read_json(against) if against else None
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
@@ -271,15 +283,22 @@ def _drawn(report: SuiteReport) -> Mapping[str, bytes]:
 
 
 async def repeat_drill(
-    drill: Drill, file: Path, terminal: Terminal, *, repeat: int, yes: str, allow_outage: bool = False
+    drill: Drill,
+    file: Path,
+    terminal: Terminal,
+    *,
+    repeat: int,
+    yes: str,
+    allow_outage: bool = False,
+    on: str = "",
 ) -> DrillReport:
     from haplane.drills import running
     from haplane.observe import status
     from haplane.reports.drill import DrillReport
 
     design = _design(file)
-    asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage)
-    runs, budget = [], None
+    asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage, on=on)
+    runs, name, budget = [], drill.name, None
     for number in range(repeat):
         if repeat > 1:
             terminal.say(f"run {number + 1} of {repeat}")
@@ -289,18 +308,18 @@ async def repeat_drill(
             )
         result = await running.run(drill, asked)
         runs.append(run_of(result.history, result.judged.verdicts))
-        budget = result.judged.budget
-    return DrillReport(drill.name, tuple(runs), budget)
+        name, budget = result.judged.drill.name, result.judged.budget
+    return DrillReport(name, tuple(runs), budget)
 
 
-def _asked(design: Design, file: Path, terminal: Terminal, *, yes: str, allow_outage: bool) -> Asked:
+def _asked(design: Design, file: Path, terminal: Terminal, *, yes: str, allow_outage: bool, on: str = "") -> Asked:
     from haplane.drills.running import Asked
 
     async def confirm(why: str) -> None:
         if yes != design.cluster.name:
             raise UsageError(why, hint=f"if that is what you want: --yes {design.cluster.name}")
 
-    return Asked(design, file.parent / "drills", confirm, terminal, allow_outage)
+    return Asked(design, file.parent / "drills", confirm, terminal, allow_outage, on)
 
 
 def run_of(history: History, verdicts: tuple[Verdict, ...]) -> Run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from haplane.design.budget import Budget, Link, budgets, power_off_vip_holder
 from haplane.design.design import Design
@@ -26,7 +27,8 @@ class Drill:
 
     moves_vip: whether the VIP has to move, must not, or may (None). failed_at_most: requests not served, at RATE per
     second. requests_wait: whether the budget is of requests; else of what no client asks for. isolates: nobody reaches
-    the machine meanwhile. quick: part of the quick suite.
+    the machine meanwhile. quick: part of the quick suite. unseen: no client's request needs what is broken, where it is
+    broken; the budget is 0 then, and its name only says where the fault has meaning.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Drill:
     lasts_s: float = LASTS_S
     isolates: bool = False
     quick: bool = False
+    unseen: bool = False
 
     @property
     def cuts_power(self) -> bool:
@@ -51,6 +54,9 @@ class Drill:
 
     def budget_of(self, design: Design, machine: str) -> Budget:
         """What this design allows, at the rate at which a drill asks. Raises UsageError where it has none."""
+        if self.unseen:
+            because = "no client's request needs it there: what is measured is what a busy host looks like"
+            return Budget(self.name, (Link("none", 0.0, 0.0, because),), self.sentence)
         if self.budget == "power-off-vip-holder":
             return power_off_vip_holder(design, machine, request_interval_s=1 / RATE)
         if self.budget == NO_BUDGET:
@@ -62,6 +68,9 @@ class Drill:
         return found[self.budget]
 
 
+ETCD_DIES = faults.pod_dies("etcd")
+
+# Each fault where it harms most, and some elsewhere.
 DRILLS: tuple[Drill, ...] = (
     Drill(
         "power-off-vip-holder",
@@ -164,7 +173,7 @@ DRILLS: tuple[Drill, ...] = (
         "etcd-leader-death",
         "kill etcd's leader, and keep it dead",
         Who.ETCD_LEADER,
-        faults.pod_dies("etcd"),
+        ETCD_DIES,
         "etcd-leader-death",
         lasts_s=15.0,
         quick=True,
@@ -181,7 +190,7 @@ DRILLS: tuple[Drill, ...] = (
         "etcd-follower-death",
         "kill a member of etcd that does not lead, and keep it dead",
         Who.ETCD_FOLLOWER,
-        faults.pod_dies("etcd"),
+        ETCD_DIES,
         "etcd-follower-death",
         lasts_s=15.0,
     ),
@@ -296,11 +305,124 @@ DRILLS: tuple[Drill, ...] = (
 )
 
 
+_BY_NAME = {drill.name: drill for drill in DRILLS}
+
+
+def _unseen(of: str, name: str, sentence: str, who: Who = Who.BACKUP) -> Drill:
+    """The same fault where no client's request goes: it must not be seen, and the VIP must stay where it is."""
+    return replace(
+        _BY_NAME[of],
+        name=name,
+        sentence=sentence,
+        who=who,
+        unseen=True,
+        moves_vip=False,
+        failed_at_most=0,
+        isolates=False,
+        quick=False,
+    )
+
+
+def _alike(of: str, name: str, sentence: str, who: Who, budget: str = "") -> Drill:
+    """The same fault on a machine that plays another part, held against the same budget or another; no VIP moves."""
+    drill = _BY_NAME[of]
+    moves_vip = None if drill.budget == NO_BUDGET else False
+    return replace(
+        drill, name=name, sentence=sentence, who=who, budget=budget or drill.budget, moves_vip=moves_vip, quick=False
+    )
+
+
+# The other parts of the same faults: with those above, every fault on every part that it makes sense on.
+ELSEWHERE: tuple[Drill, ...] = (
+    _unseen("haproxy-death", "haproxy-death-backup", "kill HAProxy where the VIP is not, and keep it dead"),
+    _unseen("haproxy-hang", "haproxy-hang-backup", "stop HAProxy (SIGSTOP) where the VIP is not"),
+    _unseen("keepalived-death", "keepalived-death-backup", "kill keepalived where the VIP is not, and keep it dead"),
+    _unseen("keepalived-hang", "keepalived-hang-backup", "stop keepalived (SIGSTOP) where the VIP is not"),
+    _unseen("move-vip", "keepalived-stop-backup", "stop keepalived on purpose where the VIP is not"),
+    _alike(
+        "apiserver-death",
+        "apiserver-death-vip-holder",
+        "kill the apiserver beside the VIP, and keep it dead",
+        Who.VIP_HOLDER,
+    ),
+    _alike("apiserver-kill", "apiserver-kill-backup", "kill an apiserver without the VIP once", Who.BACKUP),
+    _alike(
+        "apiserver-hang", "apiserver-hang-vip-holder", "stop the apiserver beside the VIP (SIGSTOP)", Who.VIP_HOLDER
+    ),
+    _alike(
+        "etcd-leader-hang",
+        "etcd-follower-hang",
+        "stop a member of etcd that does not lead (SIGSTOP)",
+        Who.ETCD_FOLLOWER,
+        "etcd-follower-hang",
+    ),
+    _unseen(
+        "controller-manager-death",
+        "controller-manager-death-waiting",
+        "kill a kube-controller-manager that waits, and keep it dead",
+        Who.WAITING_CONTROLLER_MANAGER,
+    ),
+    _unseen(
+        "scheduler-death",
+        "scheduler-death-waiting",
+        "kill a kube-scheduler that waits, and keep it dead",
+        Who.WAITING_SCHEDULER,
+    ),
+    _alike(
+        "kubelet-death", "kubelet-death-backup", "kill the kubelet where the VIP is not, and keep it dead", Who.BACKUP
+    ),
+    _alike("kubelet-hang", "kubelet-hang-backup", "stop the kubelet (SIGSTOP) where the VIP is not", Who.BACKUP),
+    _alike(
+        "containerd-death",
+        "containerd-death-backup",
+        "kill containerd where the VIP is not, and keep it dead; what runs under it goes on",
+        Who.BACKUP,
+    ),
+    _unseen("adverts-lost", "adverts-lost-backup", "lose the VRRP adverts of a machine without the VIP: it sends none"),
+    # It hears no adverts any more and takes the VIP as well.
+    _alike(
+        "cut-from-peers",
+        "cut-from-peers-backup",
+        "cut a control-plane node without the VIP off from the other machines of the cluster, and not from clients",
+        Who.BACKUP,
+    ),
+    _unseen(
+        "cut-from-clients",
+        "cut-from-clients-backup",
+        "cut a control-plane node without the VIP off from clients, and not from the other machines of the cluster",
+    ),
+    _alike(
+        "half-deaf",
+        "half-deaf-backup",
+        "lose all that a control-plane node without the VIP sends; it still hears everybody",
+        Who.BACKUP,
+        "power-off-control-plane-node",
+    ),
+    _alike(
+        "lossy-vip-holder",
+        "lossy-backup",
+        "lose one in ten packets from and to a control-plane node without the VIP",
+        Who.BACKUP,
+    ),
+    _alike(
+        "busy-vip-holder", "busy-backup", "keep all processors of a control-plane node without the VIP busy", Who.BACKUP
+    ),
+)
+
+MATRIX = (*DRILLS, *ELSEWHERE)
+
+
 def find(name: str) -> Drill:
     """Raises UsageError with the nearest names."""
-    by_name = {drill.name: drill for drill in DRILLS}
+    by_name = {drill.name: drill for drill in MATRIX}
     if name in by_name:
         return by_name[name]
     near = difflib.get_close_matches(name, by_name, n=3)
     hint = f"perhaps {' or '.join(near)}" if near else f"there are: {', '.join(by_name)}"
     raise UsageError(f"there is no drill {name}", hint=hint)
+
+
+def for_parts(drill: Drill, parts: Collection[Who]) -> Drill | None:
+    """The drill of the same fault for a machine that plays these parts: this one if it can be; None without any."""
+    same = (drill, *(other for other in MATRIX if other.make is drill.make))
+    return next((one for one in same if one.who in parts), None)

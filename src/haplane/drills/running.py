@@ -13,12 +13,12 @@ from haplane.design.cuts import survives
 from haplane.design.design import Design
 from haplane.drills import breaking, judging
 from haplane.drills.breaking import Breaking
-from haplane.drills.catalogue import RATE, Drill
+from haplane.drills.catalogue import RATE, Drill, for_parts
 from haplane.drills.history_file import HistoryFile
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import Judged
 from haplane.drills.silence import Silence
-from haplane.drills.targets import target
+from haplane.drills.targets import parts, target
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
@@ -56,13 +56,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched."""
+    """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched.
+
+    on: the machine to break, whatever part it plays; empty: the one that plays the drill's.
+    """
 
     design: Design
     folder: Path
     confirm: Callable[[str], Awaitable[None]]
     progress: Progress
     allow_outage: bool = False
+    on: str = ""
 
 
 async def run(drill: Drill, asked: Asked) -> Result:
@@ -73,6 +77,7 @@ async def run(drill: Drill, asked: Asked) -> Result:
     """
     cluster, progress = asked.design.cluster, asked.progress
     client = _client(cluster)
+    _refuse_other_than_nodes(asked)
     async with Fleet(cluster.machines) as fleet:
         found = await fleet.connect_all([*cluster.control_plane, client])
         remotes: dict[str, Remote] = {}
@@ -85,7 +90,7 @@ async def run(drill: Drill, asked: Asked) -> Result:
             progress.now("drill", "looking whether the cluster is whole")
             status = await observe.read_from(cluster, nodes)
             _refuse_unless_whole(status)
-            machine = cluster.machines[target(status, drill.who)]
+            drill, machine = _choose(drill, status, asked)
             _refuse_outage(asked, drill, machine)
             await _confirm(nodes[machine.name], drill, asked.confirm)
             _, here, _ = await local.run(["/bin/sh", "-c", breaking.NAMESPACES], check=False)
@@ -249,6 +254,33 @@ class _Scene:
             self._progress.done("drill", f"{error.what}: {error.why}")
             return
         self._file.write(to_line(relate(self._prober.trips, near=began).stored(began, keys)))
+
+
+def _choose(drill: Drill, status: observe.ClusterStatus, asked: Asked) -> tuple[Drill, Machine]:
+    """On a machine that plays another part now, the same fault is another drill, with a budget of its own."""
+    if not asked.on:
+        return drill, asked.design.cluster.machines[target(status, drill.who)]
+    found = for_parts(drill, parts(status, asked.on))
+    if found is None:
+        raise HaplaneError(
+            f"{drill.name} has no meaning on {asked.on} now; nothing was broken",
+            where=asked.on,
+            why=f"it is for {drill.who}",
+            hint="haplane status shows who is what",
+        )
+    if found is not drill:
+        asked.progress.done("drill", f"{asked.on} is {found.who} now: this is {found.name}")
+    return found, asked.design.cluster.machines[asked.on]
+
+
+def _refuse_other_than_nodes(asked: Asked) -> None:
+    names = [machine.name for machine in asked.design.cluster.control_plane]
+    if asked.on and asked.on not in names:
+        raise UsageError(
+            f"{asked.on} is no control-plane machine of {asked.design.cluster.name}",
+            where=asked.design.cluster.file,
+            hint=f"drills break {', '.join(names)}",
+        )
 
 
 def _client(cluster: Cluster) -> Machine:

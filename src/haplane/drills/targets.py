@@ -18,6 +18,8 @@ class Who(StrEnum):
     ETCD_FOLLOWER = "a machine of etcd that does not lead"
     CONTROLLER_MANAGER = "the machine whose kube-controller-manager acts"
     SCHEDULER = "the machine whose kube-scheduler acts"
+    WAITING_CONTROLLER_MANAGER = "a machine whose kube-controller-manager waits"
+    WAITING_SCHEDULER = "a machine whose kube-scheduler waits"
 
 
 def target(status: ClusterStatus, who: Who) -> str:
@@ -33,6 +35,11 @@ def target(status: ClusterStatus, who: Who) -> str:
     return min(found, key=lambda name: name in status.holders and who is not Who.VIP_HOLDER)
 
 
+def parts(status: ClusterStatus, machine: str) -> frozenset[Who]:
+    """All that this machine plays now."""
+    return frozenset(who for who in Who if machine in _playing(status, who))
+
+
 def _playing(status: ClusterStatus, who: Who) -> Iterator[str]:
     every = [machine.name for machine in status.machines]
     if who is Who.VIP_HOLDER:
@@ -43,10 +50,17 @@ def _playing(status: ClusterStatus, who: Who) -> Iterator[str]:
         yield from filter(None, [status.etcd_leader])
     elif who is Who.ETCD_FOLLOWER:
         yield from _others([member.name for member in status.members], [status.etcd_leader])
-    else:
-        lease = status.leases.get("kube-scheduler" if who is Who.SCHEDULER else "kube-controller-manager")
-        if lease and lease.is_held:
-            yield lease.holder
+    elif (lease := status.leases.get(_LEASES[who])) and lease.is_held:
+        waits = who in (Who.WAITING_CONTROLLER_MANAGER, Who.WAITING_SCHEDULER)
+        yield from _others(every, [lease.holder]) if waits else [lease.holder]
+
+
+_LEASES = {
+    Who.CONTROLLER_MANAGER: "kube-controller-manager",
+    Who.WAITING_CONTROLLER_MANAGER: "kube-controller-manager",
+    Who.SCHEDULER: "kube-scheduler",
+    Who.WAITING_SCHEDULER: "kube-scheduler",
+}
 
 
 def _others(names: Iterable[str], but: Iterable[str]) -> list[str]:
