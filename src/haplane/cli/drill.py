@@ -169,10 +169,14 @@ def suite(
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 
     async def work(terminal: Terminal) -> SuiteReport:
-        from haplane.drills.suite import play
+        from haplane.drills import noise
+        from haplane.drills.suite import play, watch_quietly
 
         asked, when = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage), _now()
-        return _report(design, when, await play(wanted, asked, repeat=repeat))
+        # Each run brings a window of its own; a short suite takes these for some of those it needs.
+        windows = noise.still_needed(repeat * len(wanted) if quick or only else 0)
+        quiet = await watch_quietly(asked, windows) if windows else None
+        return _report(design, when, await play(wanted, asked, repeat=repeat), quiet)
 
     report = run_session(work)
     compared = report_of.against(previous, report) if previous else None
@@ -242,10 +246,11 @@ def chaos(
     return exit_code(report.outcome)
 
 
-def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteReport:
+def _report(design: Design, when: datetime, played: Sequence[Played], quiet: History | None = None) -> SuiteReport:
     import platform
     from importlib.metadata import version
 
+    from haplane.drills.noise import quiet_gaps
     from haplane.reports.drill import DrillReport
     from haplane.reports.suite import SuiteReport
 
@@ -258,6 +263,7 @@ def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteRe
         for one in played
         if one.results
     ]
+    histories = [*([quiet] if quiet else []), *(result.history for one in played for result in one.results)]
     return SuiteReport(
         cluster=design.cluster.name,
         haplane=version("haplane"),
@@ -268,6 +274,7 @@ def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteRe
         ),
         drills=tuple(reports),
         not_run=tuple((one.drill.name, one.why_not) for one in played if one.why_not),
+        quiet_gaps_s=tuple(gap_s for history in histories for gap_s in quiet_gaps(history)),
     )
 
 

@@ -76,30 +76,48 @@ async def run(drill: Drill, asked: Asked) -> Result:
     fault is healed.
     """
     cluster, progress = asked.design.cluster, asked.progress
-    client = _client(cluster)
     _refuse_other_than_nodes(asked)
     async with Fleet(cluster.machines) as fleet:
-        found = await fleet.connect_all([*cluster.control_plane, client])
-        remotes: dict[str, Remote] = {}
-        for name, one in found.items():
-            if not isinstance(one, Remote):
-                raise one
-            remotes[name] = one
-        nodes = {machine.name: remotes[machine.name] for machine in cluster.control_plane}
+        nodes, client = await connect(fleet, cluster)
         async with locked(nodes, command=f"haplane drill run {drill.name}") as token:
             progress.now("drill", "looking whether the cluster is whole")
             status = await observe.read_from(cluster, nodes)
-            _refuse_unless_whole(status)
+            refuse_unless_whole(status)
             drill, machine = _choose(drill, status, asked)
             _refuse_outage(asked, drill, machine)
-            await _confirm(nodes[machine.name], drill, asked.confirm)
+            await confirm_unless_lab(nodes[machine.name], _harm(drill), asked.confirm)
             _, here, _ = await local.run(["/bin/sh", "-c", breaking.NAMESPACES], check=False)
             await breaking.refuse_the_hosts_own(nodes[machine.name], here)
             fault = breaking.making(drill, asked.design, machine, nodes[machine.name], token, cluster.power)
-            scene = _Scene(asked, drill, machine, fault, fleet, nodes, remotes[client.name])
+            scene = _Scene(asked, drill, machine, fault, fleet, nodes, client)
             history, path = await scene.play()
     progress.done("drill", f"history saved: {path}")
     return Result(history, path, judging.judge(history, asked.design))
+
+
+async def connect(fleet: Fleet, cluster: Cluster) -> tuple[dict[str, Remote], Remote]:
+    """All control-plane machines by name, and the one to probe from. Raises HaplaneError when one does not answer."""
+    client = _client(cluster)
+    found = await fleet.connect_all([*cluster.control_plane, client])
+    remotes: dict[str, Remote] = {}
+    for name, one in found.items():
+        if not isinstance(one, Remote):
+            raise one
+        remotes[name] = one
+    return {machine.name: remotes[machine.name] for machine in cluster.control_plane}, remotes[client.name]
+
+
+async def start_prober(prober: Prober, cluster: Cluster, node: Remote, *, duration_s: float) -> None:
+    """All that a drill asks, on this cluster. Raises HaplaneError. node: knows the cluster's authority."""
+    authority = (await node.run(f"cat {AUTHORITY}")).stdout
+    await prober.start(
+        cluster,
+        authority,
+        rate=RATE,
+        duration_s=duration_s,
+        write_rate=WRITE_RATE,
+        idle_connections=IDLE_CONNECTIONS,
+    )
 
 
 @dataclass(frozen=True)
@@ -141,19 +159,11 @@ class _Scene:
     async def play(self) -> tuple[History, Path]:
         others = [remote for name, remote in self._nodes.items() if name != self._machine.name]
         self._progress.step("drill", "preparing probes and observers")
-        authority = (await others[0].run(f"cat {AUTHORITY}")).stdout
         await writing.prepare(others, self._client)
         meanwhile: list[asyncio.Task[None]] = []
         try:
             limit_s = BEFORE_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
-            await self._prober.start(
-                self._cluster,
-                authority,
-                rate=RATE,
-                duration_s=limit_s,
-                write_rate=WRITE_RATE,
-                idle_connections=IDLE_CONNECTIONS,
-            )
+            await start_prober(self._prober, self._cluster, others[0], duration_s=limit_s)
             await self._prober.read_clock()
             await self._observers.start(self._nodes.values())
             meanwhile += (asyncio.create_task(self._keep_reading()), asyncio.create_task(self._silence.show()))
@@ -295,7 +305,7 @@ def _client(cluster: Cluster) -> Machine:
     return clients[0]
 
 
-def _refuse_unless_whole(status: observe.ClusterStatus) -> None:
+def refuse_unless_whole(status: observe.ClusterStatus) -> None:
     if not status.is_whole:
         raise HaplaneError(
             "a drill needs a cluster that is whole; nothing was broken",
@@ -315,10 +325,11 @@ def _refuse_outage(asked: Asked, drill: Drill, machine: Machine) -> None:
         )
 
 
-async def _confirm(remote: Remote, drill: Drill, confirm: Callable[[str], Awaitable[None]]) -> None:
+def _harm(drill: Drill) -> str:
+    return "its power will really be cut" if drill.cuts_power else f"this will really be done there: {drill.sentence}"
+
+
+async def confirm_unless_lab(remote: Remote, harm: str, confirm: Callable[[str], Awaitable[None]]) -> None:
     marked = await remote.run(f"test -e {LAB_MARK}", check=False)
     if marked.code:
-        what = (
-            "its power will really be cut" if drill.cuts_power else f"this will really be done there: {drill.sentence}"
-        )
-        await confirm(f"{remote.name} is no lab machine: {what}")
+        await confirm(f"{remote.name} is no lab machine: {harm}")

@@ -16,6 +16,7 @@ class SuiteReport:
     """cluster: its name. haplane: the version that ran the drills. when: ISO 8601.
 
     environment: lines about where it was measured, e.g. the kernel. not_run: the name of a drill and why.
+    quiet_gaps_s: the longest gap of each window without a fault (`drills.noise`).
     """
 
     cluster: str
@@ -24,6 +25,7 @@ class SuiteReport:
     environment: tuple[str, ...]
     drills: tuple[DrillReport, ...]
     not_run: tuple[tuple[str, str], ...] = ()
+    quiet_gaps_s: tuple[float, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
