@@ -416,3 +416,20 @@ def test_an_answer_without_a_length_ends_with_the_connection() -> None:
 def test_what_is_not_http_is_malformed(data: bytes) -> None:
     with pytest.raises(prober.Failed, match="http-malformed"):
         prober.read_response(data)
+
+
+def test_no_request_waits_for_an_acknowledgement(authority: Authority) -> None:
+    """Nagle's algorithm would hold it back behind the handshake, for as long as the server delays its ACK."""
+
+    async def scenario() -> int:
+        server = TlsServer(authority)
+        await server.start()
+        connection = prober.Connection(prober.tls_context(str(authority.ca_file)), "kubernetes")
+        await connection.open("127.0.0.1", server.port)
+        assert connection._transport is not None
+        option: int = connection._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.abort()
+        await server.stop()
+        return option
+
+    assert asyncio.run(scenario()) == 1
