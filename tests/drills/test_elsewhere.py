@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from planted import planted
 from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
-from haplane.drills import judging
+from haplane.drills import judging, running
 from haplane.drills.catalogue import DRILLS, ELSEWHERE, MATRIX, Drill, find, for_parts
 from haplane.drills.checkers import Outcome
+from haplane.drills.running import Asked
 from haplane.drills.targets import Who, parts, target
+from haplane.model.errors import HaplaneError
+from haplane.model.progress import Silent
 from haplane.observe.status import ClusterStatus, EtcdMember, Lease, MachineStatus
 from haplane.probes.history import HEAL, WHOLE, History, Mark, Observation
 from haplane.probes.observer import HELD, OBSERVER, WATCHING
@@ -112,6 +116,47 @@ def test_only_where_the_vip_is_may_a_fault_move_it() -> None:
     assert unclear == {"cut-from-peers-backup", "lossy-backup"}, "these may make a BACKUP deaf"
     assert not {drill.name for drill in ELSEWHERE if drill.quick}
     assert {drill.name for drill in DRILLS if drill.unseen} == set()
+
+
+# -- chosen
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def done(self, subject: str, text: str) -> None:
+        self.lines.append(text)
+
+
+async def never(why: str) -> None:
+    raise AssertionError(why)
+
+
+def asked(on: str = "") -> tuple[Asked, Told]:
+    told = Told()
+    return Asked(DESIGN, Path(), never, told, on=on), told
+
+
+def test_without_a_machine_the_drills_own_target_is_broken() -> None:
+    want, told = asked()
+    drill, machine = running._choose(find("etcd-leader-death"), STATUS, want)
+    assert (drill.name, machine.name, told.lines) == ("etcd-leader-death", "cp2", [])
+
+
+def test_what_another_part_makes_of_a_drill_is_told() -> None:
+    want, told = asked(on="cp3")
+    drill, machine = running._choose(find("haproxy-death"), STATUS, want)
+    assert (drill.name, machine.name) == ("haproxy-death-backup", "cp3")
+    assert told.lines == ["now cp3 is a machine that could hold the VIP and does not: this is haproxy-death-backup"]
+
+
+def test_a_machine_that_plays_no_part_for_it_is_not_broken() -> None:
+    want, _ = asked(on="cp1")
+    nobody = replace(STATUS, machines=tuple(replace(one, leases=()) for one in STATUS.machines))
+    with pytest.raises(HaplaneError) as raised:
+        running._choose(find("scheduler-death"), nobody, want)
+    assert "scheduler-death has no meaning on cp1 now; nothing was broken" in raised.value.what
 
 
 # -- judged

@@ -279,7 +279,7 @@ def _choose(drill: Drill, status: observe.ClusterStatus, asked: Asked) -> tuple[
             hint="haplane status shows who is what",
         )
     if found is not drill:
-        asked.progress.done("drill", f"{asked.on} is {found.who} now: this is {found.name}")
+        asked.progress.done("drill", f"now {asked.on} is {found.who}: this is {found.name}")
     return found, asked.design.cluster.machines[asked.on]
 
 

@@ -74,7 +74,8 @@ async def watch_quietly(asked: Asked, windows: int) -> History | None:
         await _until_whole(asked)
         return await quiet.watch(asked, noise.lasts_s(windows))
     except HaplaneError as error:
-        asked.progress.done("suite", f"nothing to compare short gaps with: {error.what}: {error.why}".rstrip(": \n"))
+        why = f"{error.what}: {error.why}".rstrip(": \n")
+        asked.progress.done(quiet.QUIET, f"nothing to compare short gaps with: {why}")
         return None
 
 
