@@ -17,7 +17,7 @@ from haplane.probes.prober import Config
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="ca.crt", persistent_rate=0)
 DESIGN = Design(three_nodes())
 DRILL = catalogue.find("power-off-vip-holder")
-BUDGET = DRILL.budget_of(DESIGN, "cp1")
+BUDGET = DRILL.budget_of(DESIGN, ["cp1"])
 OFF, ON, WHOLE, END_S = 5.0, 15.0, 25.0, 30.0
 
 

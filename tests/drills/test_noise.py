@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
-from planted import FAULT, START, edited, planted
+from planted import CONFIG, FAULT, START, edited, planted
 from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
 from haplane.drills import judging, running
-from haplane.drills.noise import WARM_UP_S, WINDOW_S, WINDOWS, gap_from_fault, lasts_s, quiet_gaps, still_needed
+from haplane.drills.catalogue import IDLE_CONNECTIONS
+from haplane.drills.noise import WINDOW_S, WINDOWS, gap_from_fault, lasts_s, quiet_gaps, still_needed, warm_up_s
 from haplane.model.errors import HaplaneError
 from haplane.probes.gaps import gaps
 from haplane.probes.history import HEAL, End, Event, History, Mark, Request
 
 EVERY_S = 0.02
+USUAL = replace(CONFIG, idle_connections=IDLE_CONNECTIONS)
+WARM_UP_S = warm_up_s(IDLE_CONNECTIONS)
 
 
 def without(history: History, *silences: tuple[float, float]) -> History:
@@ -29,7 +33,7 @@ def without(history: History, *silences: tuple[float, float]) -> History:
 
 
 def quiet(*silences: tuple[float, float], windows: int = 5) -> History:
-    return without(planted(outage=(0.0, 0.0), marks=[], stop=START + lasts_s(windows)), *silences)
+    return without(planted(outage=(0.0, 0.0), marks=[], stop=START + lasts_s(windows), config=USUAL), *silences)
 
 
 def test_a_history_without_a_fault_is_all_windows() -> None:
@@ -55,14 +59,19 @@ def test_the_start_is_left_out() -> None:
 
 
 def test_a_drills_history_is_quiet_until_its_fault() -> None:
-    found = quiet_gaps(planted(outage=(0.0, 0.9)))
+    found = quiet_gaps(planted(outage=(0.0, 0.9), config=USUAL))
     assert len(found) == math.floor((FAULT - START - WARM_UP_S) / WINDOW_S) == 1
     assert found[0] == pytest.approx(EVERY_S, abs=1e-5)
 
 
 def test_what_a_drill_waits_before_it_breaks_something_is_a_window() -> None:
     assert running.BEFORE_S >= WARM_UP_S + WINDOW_S
-    assert running.IDLE_CONNECTIONS / 50 <= WARM_UP_S
+
+
+def test_more_idle_connections_take_longer_to_make() -> None:
+    herd = replace(CONFIG, idle_connections=200)
+    assert quiet_gaps(planted(outage=(0.0, 0.9), config=herd)) == ()
+    assert warm_up_s(200) > FAULT - START - WINDOW_S
 
 
 def test_a_history_that_was_cut_off_tells_nothing() -> None:

@@ -35,7 +35,7 @@ bundle:
     - go-modules
     - directory: ./bundle
     - official: {url: "http://127.0.0.1:8000/", registry: "http://127.0.0.1:8001"}
-power: {off: "virsh destroy {name}", on: "wake {address}"}
+power: {off: "virsh destroy {name}", on: "wake {address}", freeze: "virsh suspend {name}", thaw: "wake {name}"}
 kubeadm:
   ClusterConfiguration: {apiServer: {extraArgs: [{name: v, value: "2"}]}}
 kubelet: {evictionHard: {memory.available: 5%}, maxPods: 200, some: [1.5, ~, null, "", true, FALSE, 2026-01-01]}

@@ -20,6 +20,7 @@ from haplane.model.cluster import (
     EtcdTopology,
     Failover,
     Loss,
+    Power,
     Role,
     Where,
 )
@@ -64,7 +65,7 @@ def test_a_full_file_is_read_whole() -> None:
     )
     assert cluster.sources[2] == BundleSource(kind="directory", path=Path("/cluster/bundle"))
     assert cluster.sources[3].url == "http://127.0.0.1:8000"
-    assert cluster.power and cluster.power.off == "virsh destroy {name}"
+    assert cluster.power == Power("virsh destroy {name}", "wake {address}", "virsh suspend {name}", "wake {name}")
     assert [machine.name for machine in cluster.control_plane] == ["cp1", "cp2"]
     assert cluster.failover == Failover(target_ms=500, survive=Loss.ZONE, tell_clients=False)
     assert cluster.etcd == Etcd(heartbeat_ms=30, election_ms=300)
@@ -273,6 +274,10 @@ ONE_WRONG_LINE = {
         (2, 14, "power.off", "has the field {nam}", ""),
     ),
     "half of power": ((1, "name: prod\npower: {off: a}"), (2, 1, "power.on", "missing", "add on:")),
+    "frozen for ever": (
+        (1, "name: prod\npower: {off: a, on: b, freeze: c}"),
+        (2, 24, "power.freeze", "no meaning without power.thaw", "add thaw:"),
+    ),
     "a key that haplane writes": (
         (1, "name: prod\nkubeadm: {ClusterConfiguration: {kubernetesVersion: v1.35.4}}"),
         (2, 34, "kubeadm.ClusterConfiguration.kubernetesVersion", "written by haplane", "kubernetes.version"),

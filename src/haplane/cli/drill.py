@@ -38,7 +38,7 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
     design = _design(file)
     # On whichever machine: the first stands for all.
     machine = design.cluster.balancers[0].name
-    budgets = [(drill, drill.budget_of(design, machine)) for drill in MATRIX if drill.has_meaning(design)]
+    budgets = [(drill, drill.budget_of(design, [machine])) for drill in MATRIX if drill.has_meaning(design)]
     listed = [(drill, budget.typical_s, budget.worst_s) for drill, budget in budgets]
     if json:
         drills = [
@@ -231,7 +231,7 @@ def chaos(
     wanted = [
         drill
         for drill in catalogue.DRILLS
-        if drill.has_meaning(design) and math.isfinite(drill.budget_of(design, machine).worst_s)
+        if drill.has_meaning(design) and math.isfinite(drill.budget_of(design, [machine]).worst_s)
     ]
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 

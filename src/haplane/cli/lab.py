@@ -81,11 +81,14 @@ def shell(machine: str, *, file: File = DEFAULT_FILE) -> None:
     os.execvp(command[0], command)
 
 
-def power(action: Literal["on", "off"], machine: str, *, file: File = DEFAULT_FILE) -> None:
-    """Cut or restore a machine's power. Off is silent, as a power cut is: no connection is closed."""
+def power(action: Literal["on", "off", "freeze", "thaw"], machine: str, *, file: File = DEFAULT_FILE) -> None:
+    """Cut or restore a machine's power, or stop all that runs in it and let it go on.
+
+    Off is silent, as a power cut is: no connection is closed.
+    """
     lab = _lab(file)
-    act = machines.power_off if action == "off" else machines.power_on
-    run(lambda _: act(lab, machine))
+    actions = {"on": machines.power_on, "off": machines.power_off, "freeze": machines.freeze, "thaw": machines.thaw}
+    run(lambda _: actions[action](lab, machine))
 
 
 def _network(text: str) -> IPv4Network:

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from haplane.design.design import Design
 from haplane.drills.catalogue import Drill
-from haplane.drills.faults import Fault
-from haplane.drills.holding import POWER_OFF
+from haplane.drills.faults import Fault, Outside
+from haplane.drills.holding import FREEZE, POWER_OFF
 from haplane.model.cluster import Machine, Power
 from haplane.model.errors import HaplaneError
 from haplane.phases.lock import guard
@@ -18,6 +18,7 @@ from haplane.transport import power
 from haplane.transport.ssh import Remote, Unreachable
 
 HEALER = "haplane-heal"
+SHUTDOWN = "shutdown"
 # Beyond how long the fault lasts: whoever heals has had the chance by then.
 GRACE_S = 30.0
 ARMED_BY_ANOTHER = 75
@@ -25,8 +26,9 @@ NOT_PREPARED = 74
 
 
 class Breaking(Protocol):
-    """fault, healing: the words of the history. Each method raises HaplaneError."""
+    """machine: its name. fault, healing: the words of the history. Each method raises HaplaneError."""
 
+    machine: str
     fault: str
     healing: str
 
@@ -39,26 +41,36 @@ class Breaking(Protocol):
         """Also after an inject that failed, and twice; the healer is disarmed once it is certain."""
 
 
-class CutPower:
-    """A machine loses its power; a process of this host's own restores it anyway."""
+class FromOutside:
+    """Commands of this host's own; a process of its own heals anyway."""
 
-    fault, healing = POWER_OFF, POWER_ON
-
-    def __init__(self, switch: Power, machine: Machine, *, lasts_s: float) -> None:
-        self._switch, self._machine = switch, machine
+    def __init__(self, fault: str, healing: str, begin: str, end: str, machine: Machine, *, lasts_s: float) -> None:
+        self.machine, self.fault, self.healing = machine.name, fault, healing
+        self._begin, self._end, self._target = begin, end, machine
         self._after_s = power.TIMEOUT_S + lasts_s + GRACE_S
         self._healer: power.Healer | None = None
 
     async def arm(self) -> None:
-        self._healer = power.Healer(self._switch, self._machine, after_s=self._after_s)
+        self._healer = power.Healer(self._end, self._target, after_s=self._after_s)
 
     async def inject(self) -> None:
-        await power.off(self._switch, self._machine)
+        await power.run(self._begin, self._target)
 
     async def heal(self) -> None:
-        await power.on(self._switch, self._machine)
+        await power.run(self._end, self._target)
         if self._healer:
             self._healer.disarm()
+
+
+class ShutDown(FromOutside):
+    """The machine does it itself; what ends then cannot say that it was done."""
+
+    def __init__(self, switch: Power, machine: Machine, remote: Remote, token: str, *, lasts_s: float) -> None:
+        super().__init__(SHUTDOWN, POWER_ON, "", switch.on, machine, lasts_s=lasts_s)
+        self._remote, self._token = remote, token
+
+    async def inject(self) -> None:
+        await self._remote.run(guard(self._token) + "systemctl poweroff --no-block", shown_as="shut the machine down")
 
 
 class OnMachine:
@@ -67,7 +79,7 @@ class OnMachine:
     healing = HEAL
 
     def __init__(self, drill: Drill, fault: Fault, remote: Remote, token: str, *, lasts_s: float) -> None:
-        self.fault = drill.name
+        self.machine, self.fault = remote.name, drill.name
         self._fault, self._remote, self._token = fault, remote, token
         self._after_s = lasts_s + GRACE_S
 
@@ -149,8 +161,14 @@ NAMESPACES = "cat /proc/sys/kernel/random/boot_id; for n in net mnt pid; do read
 def making(
     drill: Drill, design: Design, machine: Machine, remote: Remote, token: str, switch: Power | None
 ) -> Breaking:
-    """Raises UsageError where the file does not say how power is cut."""
-    if drill.make is None:
-        return CutPower(power.required(switch, design.cluster.file), machine, lasts_s=drill.lasts_s)
-    fault = drill.make(design, machine)
-    return OnMachine(drill, fault, remote, token, lasts_s=drill.lasts_s)
+    """Raises UsageError where the file does not say how something is done from outside."""
+    if not isinstance(drill.make, Outside):
+        return OnMachine(drill, drill.make(design, machine), remote, token, lasts_s=drill.lasts_s)
+    file = design.cluster.file
+    switch = power.required(switch, file)
+    if drill.make is Outside.SHUT_DOWN:
+        return ShutDown(switch, machine, remote, token, lasts_s=drill.lasts_s)
+    if drill.make is Outside.FREEZE:
+        switch = power.freezing(switch, file)
+        return FromOutside(FREEZE, HEAL, switch.freeze, switch.thaw, machine, lasts_s=drill.lasts_s)
+    return FromOutside(POWER_OFF, POWER_ON, switch.off, switch.on, machine, lasts_s=drill.lasts_s)

@@ -4,79 +4,115 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from haplane.design.budget import Budget, Link, budgets, power_off_vip_holder
+from haplane.design.cuts import survives
 from haplane.design.design import Design
 from haplane.drills import faults
-from haplane.drills.faults import Make
-from haplane.drills.targets import Who
+from haplane.drills.elsewhere import elsewhere
+from haplane.drills.faults import Make, Outside
+from haplane.drills.targets import SEVERAL, Who
 from haplane.model.errors import UsageError
 
 RATE = 50.0
 LASTS_S = 8.0
-CUT_POWER = None
+IDLE_CONNECTIONS = 50
 # Nothing of the design's ends it, or it is not known what does: what clients see is measured.
 NO_BUDGET = "unbounded"
 
 
 @dataclass(frozen=True)
 class Drill:
-    """make: CUT_POWER, or what makes the fault for a machine. budget: the fault's name in the design's budgets.
+    """make: what makes the fault for a machine, or what is done to it from outside. budget: the fault's name in the
+    design's budgets.
 
     moves_vip: whether the VIP has to move, must not, or may (None). failed_at_most: requests not served, at RATE per
     second. requests_wait: whether the budget is of requests; else of what no client asks for. isolates: nobody reaches
-    the machine meanwhile. quick: part of the quick suite. unseen: no client's request needs what is broken, where it is
-    broken; the budget is 0 then, and its name only says where the fault has meaning.
+    the machine meanwhile. spares: no machine is lost by it. quick: part of the quick suite. unseen: no client's request
+    needs what is broken, where it is broken; the budget is 0 then, and its name only says where the fault has meaning.
     """
 
     name: str
     sentence: str
     who: Who
-    make: Make | None
+    make: Make | Outside
     budget: str
     requests_wait: bool = True
     moves_vip: bool | None = False
     failed_at_most: int = 4
     lasts_s: float = LASTS_S
     isolates: bool = False
+    spares: bool = False
+    idle_connections: int = IDLE_CONNECTIONS
     quick: bool = False
     unseen: bool = False
 
     @property
-    def cuts_power(self) -> bool:
-        return self.make is None
+    def outside(self) -> Outside | None:
+        return self.make if isinstance(self.make, Outside) else None
 
     def has_meaning(self, design: Design) -> bool:
         """Is there anything of this kind in the design?"""
         return self.budget in {NO_BUDGET, *(one.fault for one in budgets(design))}
 
-    def budget_of(self, design: Design, machine: str) -> Budget:
-        """What this design allows, at the rate at which a drill asks. Raises UsageError where it has none."""
-        if self.unseen:
+    def is_survived(self, design: Design, machines: Sequence[str]) -> bool:
+        """Does the API go on without these machines?"""
+        left = survives(design, machines)
+        return self.spares or (left.reads and left.writes)
+
+    def budget_of(self, design: Design, machines: Sequence[str]) -> Budget:
+        """What this design allows, at the rate at which a drill asks. Raises UsageError where it has none.
+
+        machines: those that it is done to.
+        """
+        survived = self.is_survived(design, machines)
+        if self.unseen and survived:
             because = "no client's request needs it there: what is measured is what a busy host looks like"
             return Budget(self.name, (Link("none", 0.0, 0.0, because),), self.sentence)
-        if self.budget == "power-off-vip-holder":
-            return power_off_vip_holder(design, machine, request_interval_s=1 / RATE)
-        if self.budget == NO_BUDGET:
+        if self.budget == NO_BUDGET or not survived:
             because = "nothing of the design's ends it; what clients see is measured"
             return Budget(self.name, (Link("until healed", 0.0, math.inf, because),), self.sentence)
+        if self.budget == "power-off-vip-holder":
+            return power_off_vip_holder(design, machines[0], request_interval_s=1 / RATE)
         found = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}
         if self.budget not in found:
             raise UsageError(f"{self.name} has no meaning in this design", where=design.cluster.file)
         return found[self.budget]
 
 
-ETCD_DIES = faults.pod_dies("etcd")
+_WAYS = {
+    "kill": "kill {what}, once",
+    "death": "kill {what}, and keep it dead",
+    "hang": "stop {what} (SIGSTOP)",
+    "restart": "restart {what}",
+    "crash-loop": "kill {what}, and again each time it has come up",
+}
 
-# Each fault where it harms most, and some elsewhere.
-DRILLS: tuple[Drill, ...] = (
+
+def _process(
+    name: str,
+    what: str,
+    who: Who,
+    ways: Mapping[str, Make],
+    budget: str,
+    but: Mapping[str, Mapping[str, Any]] | None = None,
+    **common: Any,
+) -> Iterator[Drill]:
+    """All that may happen to a process. but: what differs, by way."""
+    for way, sentence in _WAYS.items():
+        drill = Drill(f"{name}-{way}", sentence.format(what=what), who, ways[way], budget)
+        yield replace(drill, **{**common, **(but or {}).get(way, {})})
+
+
+_MACHINES = (
     Drill(
         "power-off-vip-holder",
         "cut the power of the machine that holds the VIP, silently, and restore it",
         Who.VIP_HOLDER,
-        CUT_POWER,
+        Outside.CUT_POWER,
         "power-off-vip-holder",
         moves_vip=True,
         quick=True,
@@ -85,7 +121,7 @@ DRILLS: tuple[Drill, ...] = (
         "power-off-backup",
         "cut the power of a control-plane node that does not hold the VIP",
         Who.BACKUP,
-        CUT_POWER,
+        Outside.CUT_POWER,
         "power-off-control-plane-node",
         quick=True,
     ),
@@ -93,149 +129,162 @@ DRILLS: tuple[Drill, ...] = (
         "power-off-etcd-leader",
         "cut the power of the machine of etcd's leader",
         Who.ETCD_LEADER,
-        CUT_POWER,
+        Outside.CUT_POWER,
         "power-off-vip-holder",
         moves_vip=None,
     ),
     Drill(
-        "haproxy-death",
-        "kill HAProxy where the VIP is, and keep it dead",
-        Who.VIP_HOLDER,
-        faults.unit_dies("haproxy"),
-        "haproxy-death",
-        moves_vip=True,
-        quick=True,
-    ),
-    Drill(
-        "haproxy-hang",
-        "stop HAProxy (SIGSTOP) where the VIP is",
-        Who.VIP_HOLDER,
-        faults.unit_hangs("haproxy"),
-        "haproxy-hang",
-        moves_vip=True,
-        # Nothing is answered until the VIP has moved: all that was asked meanwhile, at RATE.
-        failed_at_most=60,
-        quick=True,
-    ),
-    Drill(
-        "keepalived-death",
-        "kill keepalived where the VIP is, and keep it dead",
-        Who.VIP_HOLDER,
-        faults.unit_dies("keepalived"),
-        "keepalived-death",
-        moves_vip=True,
-    ),
-    Drill(
-        "keepalived-hang",
-        "stop keepalived (SIGSTOP) where the VIP is",
-        Who.VIP_HOLDER,
-        faults.unit_hangs("keepalived"),
-        "keepalived-hang",
+        "power-off-busiest",
+        "cut the power of the machine that everything hangs on: the VIP, etcd's leader, the leases",
+        Who.BUSIEST,
+        Outside.CUT_POWER,
+        "power-off-vip-holder",
         moves_vip=None,
     ),
     Drill(
-        "move-vip",
-        "move the VIP on purpose: stop keepalived where it is",
+        "power-off-two",
+        "cut the power of the VIP's holder and of another control-plane node at once",
+        Who.HOLDER_AND_ANOTHER,
+        Outside.CUT_POWER,
+        "power-off-vip-holder",
+        moves_vip=None,
+    ),
+    Drill(
+        "power-off-all",
+        "cut the power of all control-plane nodes at once, and restore it: a cold start",
+        Who.EVERY,
+        Outside.CUT_POWER,
+        NO_BUDGET,
+        moves_vip=None,
+    ),
+    Drill(
+        "reboot-vip-holder",
+        "reset the machine that holds the VIP, without a warning",
         Who.VIP_HOLDER,
-        faults.unit_stops("keepalived"),
-        "move-vip",
+        Outside.CUT_POWER,
+        "power-off-vip-holder",
         moves_vip=True,
-        failed_at_most=1,
-        quick=True,
+        lasts_s=2.0,
     ),
     Drill(
-        "apiserver-death",
-        "kill an apiserver, and keep it dead",
-        Who.BACKUP,
-        faults.pod_dies("kube-apiserver"),
-        "apiserver-death",
-        failed_at_most=1,
-        lasts_s=15.0,
-    ),
-    Drill(
-        "apiserver-kill",
-        "kill the apiserver beside the VIP once",
+        "reconnect-herd",
+        "cut the power of the machine that holds the VIP while 1,000 connections wait, which all come back at once",
         Who.VIP_HOLDER,
-        faults.pod_is_killed("kube-apiserver"),
-        "apiserver-death",
-        failed_at_most=1,
+        Outside.CUT_POWER,
+        "power-off-vip-holder",
+        moves_vip=True,
+        idle_connections=1000,
     ),
     Drill(
+        "freeze-vip-holder",
+        "stop everything in the machine that holds the VIP, and let it go on as if no time had passed",
+        Who.VIP_HOLDER,
+        Outside.FREEZE,
         "apiserver-hang",
-        "stop an apiserver (SIGSTOP)",
+        moves_vip=True,
+        # Its kernel still takes connections, until the VIP has moved and until its apiserver is known to be gone.
+        failed_at_most=60,
+    ),
+)
+
+_ETCD = faults.pod("etcd")
+_PROCESSES = (
+    *_process(
+        "haproxy",
+        "HAProxy where the VIP is",
+        Who.VIP_HOLDER,
+        faults.unit("haproxy"),
+        "haproxy-death",
+        {
+            "death": {"quick": True},
+            # Nothing is answered until the VIP has moved: all that was asked meanwhile, at RATE.
+            "hang": {"budget": "haproxy-hang", "failed_at_most": 60, "quick": True},
+            # It may be back before keepalived has looked.
+            "restart": {"moves_vip": None},
+        },
+        moves_vip=True,
+    ),
+    *_process(
+        "keepalived",
+        "keepalived where the VIP is",
+        Who.VIP_HOLDER,
+        faults.unit("keepalived"),
+        "keepalived-death",
+        {
+            "death": {"moves_vip": True},
+            "hang": {"budget": "keepalived-hang"},
+            "restart": {"budget": "move-vip", "failed_at_most": 1},
+        },
+        moves_vip=None,
+    ),
+    *_process(
+        "apiserver",
+        "an apiserver",
         Who.BACKUP,
-        faults.pod_hangs("kube-apiserver"),
-        "apiserver-hang",
-        lasts_s=20.0,
-        quick=True,
-    ),
-    Drill(
-        "etcd-leader-death",
-        "kill etcd's leader, and keep it dead",
-        Who.ETCD_LEADER,
-        ETCD_DIES,
-        "etcd-leader-death",
+        faults.pod("kube-apiserver"),
+        "apiserver-death",
+        {
+            "kill": {"sentence": "kill the apiserver beside the VIP, once", "who": Who.VIP_HOLDER},
+            "hang": {"budget": "apiserver-hang", "failed_at_most": 4, "lasts_s": 20.0, "quick": True},
+            "restart": {"failed_at_most": 0},
+        },
+        failed_at_most=1,
         lasts_s=15.0,
-        quick=True,
     ),
-    Drill(
-        "etcd-leader-hang",
-        "stop etcd's leader (SIGSTOP)",
+    *_process(
+        "etcd-leader",
+        "etcd's leader",
         Who.ETCD_LEADER,
-        faults.pod_hangs("etcd"),
-        "etcd-leader-hang",
+        _ETCD,
+        "etcd-leader-death",
+        {"death": {"quick": True}, "hang": {"budget": "etcd-leader-hang"}},
         lasts_s=15.0,
     ),
     Drill(
         "etcd-follower-death",
         "kill a member of etcd that does not lead, and keep it dead",
         Who.ETCD_FOLLOWER,
-        ETCD_DIES,
+        _ETCD["death"],
         "etcd-follower-death",
         lasts_s=15.0,
     ),
-    Drill(
-        "controller-manager-death",
-        "kill the kube-controller-manager that acts, and keep it dead until another does",
+    *_process(
+        "controller-manager",
+        "the kube-controller-manager that acts",
         Who.CONTROLLER_MANAGER,
-        faults.pod_dies("kube-controller-manager"),
+        faults.pod("kube-controller-manager"),
         "controller-manager-death",
         requests_wait=False,
         lasts_s=25.0,
     ),
-    Drill(
-        "scheduler-death",
-        "kill the kube-scheduler that acts, and keep it dead until another does",
+    *_process(
+        "scheduler",
+        "the kube-scheduler that acts",
         Who.SCHEDULER,
-        faults.pod_dies("kube-scheduler"),
+        faults.pod("kube-scheduler"),
         "scheduler-death",
         requests_wait=False,
         lasts_s=25.0,
     ),
-    Drill(
-        "kubelet-death",
-        "kill the kubelet where the VIP is, and keep it dead",
+    *_process(
+        "kubelet",
+        "the kubelet where the VIP is",
         Who.VIP_HOLDER,
-        faults.unit_dies("kubelet", whom="main"),
-        "kubelet-death",
-        failed_at_most=0,
-    ),
-    Drill(
-        "kubelet-hang",
-        "stop the kubelet (SIGSTOP) where the VIP is",
-        Who.VIP_HOLDER,
-        faults.unit_hangs("kubelet", whom="main"),
-        "kubelet-hang",
-        failed_at_most=0,
-    ),
-    Drill(
-        "containerd-death",
-        "kill containerd where the VIP is, and keep it dead; what runs under it goes on",
-        Who.VIP_HOLDER,
-        faults.unit_dies("containerd", whom="main"),
+        faults.unit("kubelet", whom="main"),
         "kubelet-death",
         failed_at_most=0,
     ),
+    *_process(
+        "containerd",
+        "containerd where the VIP is; what runs under it goes on",
+        Who.VIP_HOLDER,
+        faults.unit("containerd", whom="main"),
+        "kubelet-death",
+        failed_at_most=0,
+    ),
+)
+
+_NETWORK = (
     Drill(
         "cut-vip-holder",
         "cut the VIP's holder off from everybody",
@@ -247,12 +296,12 @@ DRILLS: tuple[Drill, ...] = (
         quick=True,
     ),
     Drill(
-        "adverts-lost",
-        "lose the holder's VRRP adverts, and nothing else",
-        Who.VIP_HOLDER,
-        faults.adverts_are_lost,
-        NO_BUDGET,
-        moves_vip=None,
+        "cut-backup",
+        "cut a control-plane node without the VIP off from everybody",
+        Who.BACKUP,
+        faults.cut_off,
+        "power-off-control-plane-node",
+        isolates=True,
     ),
     Drill(
         "cut-from-peers",
@@ -267,6 +316,14 @@ DRILLS: tuple[Drill, ...] = (
         "cut the VIP's holder off from clients, and not from the other machines of the cluster",
         Who.VIP_HOLDER,
         faults.cut_off_from_clients,
+        NO_BUDGET,
+        moves_vip=None,
+    ),
+    Drill(
+        "adverts-lost",
+        "lose the holder's VRRP adverts, and nothing else",
+        Who.VIP_HOLDER,
+        faults.adverts_are_lost,
         NO_BUDGET,
         moves_vip=None,
     ),
@@ -288,13 +345,16 @@ DRILLS: tuple[Drill, ...] = (
         moves_vip=None,
     ),
     Drill(
-        "cut-backup",
-        "cut a control-plane node without the VIP off from everybody",
-        Who.BACKUP,
-        faults.cut_off,
-        "power-off-control-plane-node",
-        isolates=True,
+        "flapping-vip-holder",
+        "cut the VIP's holder off from everybody every other second",
+        Who.VIP_HOLDER,
+        faults.link_flaps,
+        NO_BUDGET,
+        moves_vip=None,
     ),
+)
+
+_RESOURCES = (
     Drill(
         "busy-vip-holder",
         "keep all processors of the VIP's holder busy",
@@ -302,113 +362,100 @@ DRILLS: tuple[Drill, ...] = (
         faults.processors_are_busy,
         "kubelet-death",
     ),
-)
-
-
-_BY_NAME = {drill.name: drill for drill in DRILLS}
-
-
-def _unseen(of: str, name: str, sentence: str, who: Who = Who.BACKUP) -> Drill:
-    """The same fault where no client's request goes: it must not be seen, and the VIP must stay where it is."""
-    return replace(
-        _BY_NAME[of],
-        name=name,
-        sentence=sentence,
-        who=who,
-        unseen=True,
-        moves_vip=False,
-        failed_at_most=0,
-        isolates=False,
-        quick=False,
-    )
-
-
-def _alike(of: str, name: str, sentence: str, who: Who, budget: str = "") -> Drill:
-    """The same fault on a machine that plays another part, held against the same budget or another; no VIP moves."""
-    drill = _BY_NAME[of]
-    moves_vip = None if drill.budget == NO_BUDGET else False
-    return replace(
-        drill, name=name, sentence=sentence, who=who, budget=budget or drill.budget, moves_vip=moves_vip, quick=False
-    )
-
-
-# The other parts of the same faults: with those above, every fault on every part that it makes sense on.
-ELSEWHERE: tuple[Drill, ...] = (
-    _unseen("haproxy-death", "haproxy-death-backup", "kill HAProxy where the VIP is not, and keep it dead"),
-    _unseen("haproxy-hang", "haproxy-hang-backup", "stop HAProxy (SIGSTOP) where the VIP is not"),
-    _unseen("keepalived-death", "keepalived-death-backup", "kill keepalived where the VIP is not, and keep it dead"),
-    _unseen("keepalived-hang", "keepalived-hang-backup", "stop keepalived (SIGSTOP) where the VIP is not"),
-    _unseen("move-vip", "keepalived-stop-backup", "stop keepalived on purpose where the VIP is not"),
-    _alike(
-        "apiserver-death",
-        "apiserver-death-vip-holder",
-        "kill the apiserver beside the VIP, and keep it dead",
+    Drill(
+        "memory-short",
+        "leave HAProxy and keepalived where the VIP is 32 MB, and somebody beside them who takes all of it",
         Who.VIP_HOLDER,
+        faults.memory_is_short,
+        "haproxy-death",
+        moves_vip=None,
     ),
-    _alike("apiserver-kill", "apiserver-kill-backup", "kill an apiserver without the VIP once", Who.BACKUP),
-    _alike(
-        "apiserver-hang", "apiserver-hang-vip-holder", "stop the apiserver beside the VIP (SIGSTOP)", Who.VIP_HOLDER
+    Drill(
+        "haproxy-descriptors",
+        "use up the file descriptors of HAProxy where the VIP is",
+        Who.VIP_HOLDER,
+        faults.descriptors_are_used_up("haproxy"),
+        "haproxy-hang",
+        moves_vip=True,
+        failed_at_most=60,
     ),
-    _alike(
+    Drill(
+        "flood",
+        "flood the apiservers with large requests from an administrator's machine",
+        Who.BACKUP,
+        faults.apiservers_are_flooded,
+        NO_BUDGET,
+    ),
+    Drill(
+        "etcd-disk-full",
+        "fill the disk of etcd's leader, which has to be a file system of its own",
+        Who.ETCD_LEADER,
+        faults.disk_is_full,
+        "etcd-leader-death",
+        lasts_s=15.0,
+    ),
+    Drill(
+        "etcd-disk-slow",
+        "let the disk of etcd's leader stand still for 200 ms of every 250",
+        Who.ETCD_LEADER,
+        faults.disk_is_slow,
+        NO_BUDGET,
+        lasts_s=15.0,
+    ),
+    Drill(
+        "etcd-disk-hang",
+        "let the disk of etcd's leader stand still",
+        Who.ETCD_LEADER,
+        faults.disk_hangs,
         "etcd-leader-hang",
-        "etcd-follower-hang",
-        "stop a member of etcd that does not lead (SIGSTOP)",
-        Who.ETCD_FOLLOWER,
-        "etcd-follower-hang",
-    ),
-    _unseen(
-        "controller-manager-death",
-        "controller-manager-death-waiting",
-        "kill a kube-controller-manager that waits, and keep it dead",
-        Who.WAITING_CONTROLLER_MANAGER,
-    ),
-    _unseen(
-        "scheduler-death",
-        "scheduler-death-waiting",
-        "kill a kube-scheduler that waits, and keep it dead",
-        Who.WAITING_SCHEDULER,
-    ),
-    _alike(
-        "kubelet-death", "kubelet-death-backup", "kill the kubelet where the VIP is not, and keep it dead", Who.BACKUP
-    ),
-    _alike("kubelet-hang", "kubelet-hang-backup", "stop the kubelet (SIGSTOP) where the VIP is not", Who.BACKUP),
-    _alike(
-        "containerd-death",
-        "containerd-death-backup",
-        "kill containerd where the VIP is not, and keep it dead; what runs under it goes on",
-        Who.BACKUP,
-    ),
-    _unseen("adverts-lost", "adverts-lost-backup", "lose the VRRP adverts of a machine without the VIP: it sends none"),
-    # It hears no adverts any more and takes the VIP as well.
-    _alike(
-        "cut-from-peers",
-        "cut-from-peers-backup",
-        "cut a control-plane node without the VIP off from the other machines of the cluster, and not from clients",
-        Who.BACKUP,
-    ),
-    _unseen(
-        "cut-from-clients",
-        "cut-from-clients-backup",
-        "cut a control-plane node without the VIP off from clients, and not from the other machines of the cluster",
-    ),
-    _alike(
-        "half-deaf",
-        "half-deaf-backup",
-        "lose all that a control-plane node without the VIP sends; it still hears everybody",
-        Who.BACKUP,
-        "power-off-control-plane-node",
-    ),
-    _alike(
-        "lossy-vip-holder",
-        "lossy-backup",
-        "lose one in ten packets from and to a control-plane node without the VIP",
-        Who.BACKUP,
-    ),
-    _alike(
-        "busy-vip-holder", "busy-backup", "keep all processors of a control-plane node without the VIP busy", Who.BACKUP
+        lasts_s=15.0,
     ),
 )
 
+_PLANNED = (
+    Drill(
+        "move-vip",
+        "move the VIP on purpose: stop keepalived where it is",
+        Who.VIP_HOLDER,
+        faults.unit_stops("keepalived"),
+        "move-vip",
+        moves_vip=True,
+        failed_at_most=1,
+        quick=True,
+    ),
+    Drill(
+        "shutdown-vip-holder",
+        "shut the machine that holds the VIP down in good order, and start it again",
+        Who.VIP_HOLDER,
+        Outside.SHUT_DOWN,
+        "power-off-vip-holder",
+        moves_vip=True,
+        failed_at_most=1,
+        lasts_s=15.0,
+    ),
+    Drill(
+        "reload-haproxy",
+        "reload HAProxy on every machine at once",
+        Who.EVERY,
+        faults.unit_reloads("haproxy"),
+        "kubelet-death",
+        failed_at_most=0,
+        spares=True,
+    ),
+    Drill(
+        "swap-certificate",
+        "give every apiserver a new certificate",
+        Who.EVERY,
+        faults.certificate_is_swapped,
+        "kubelet-death",
+        failed_at_most=0,
+        spares=True,
+    ),
+)
+
+# Each fault where it harms most, and some elsewhere; then the same faults on the other parts.
+DRILLS: tuple[Drill, ...] = (*_MACHINES, *_PROCESSES, *_NETWORK, *_RESOURCES, *_PLANNED)
+ELSEWHERE = tuple(elsewhere(DRILLS))
 MATRIX = (*DRILLS, *ELSEWHERE)
 
 
@@ -424,5 +471,12 @@ def find(name: str) -> Drill:
 
 def for_parts(drill: Drill, parts: Collection[Who]) -> Drill | None:
     """The drill of the same fault for a machine that plays these parts: this one if it can be; None without any."""
-    same = (drill, *(other for other in MATRIX if other.make is drill.make))
+    if drill.who in SEVERAL:
+        return None
+    same = (drill, *(other for other in MATRIX if _fault(other) == _fault(drill)))
     return next((one for one in same if one.who in parts), None)
+
+
+def _fault(drill: Drill) -> tuple[Make | Outside, float, int]:
+    """What two drills have in common that do the same, wherever it is."""
+    return drill.make, drill.lasts_s, drill.idle_connections

@@ -1,4 +1,4 @@
-"""What can be broken on one machine, and how it is mended: scripts for that machine. Pure.
+"""What can be broken on one machine, and how it is mended: by scripts of that machine, or from outside. Pure.
 
 A script that heals can be run at any time and again: a timer on the machine runs it if nobody else does. Nothing here
 touches what a machine that is a container shares with its host.
@@ -6,9 +6,12 @@ touches what a machine that is a container shares with its host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
+from haplane.components import etcd
+from haplane.components.base import SLICE
 from haplane.design.design import Design
 from haplane.model.cluster import Address, Machine
 
@@ -30,67 +33,88 @@ class Fault:
 Make = Callable[[Design, Machine], Fault]
 
 
+class Outside(Enum):
+    """What the commands of `power` in the cluster file do to a whole machine, from outside.
+
+    SHUT_DOWN: the machine ends everything in good order; then its power comes back as after a cut.
+    """
+
+    CUT_POWER = auto()
+    FREEZE = auto()
+    SHUT_DOWN = auto()
+
+
+# What keeps a fault up runs as a unit of this name; one drill has one.
+KEEPER = "haplane-drill"
+
+
+def _kept(script: str, *, name: str = KEEPER, more: str = "") -> str:
+    """Goes on in the background until `_let_go`, or for KEPT_AT_MOST_S."""
+    return f"systemd-run --quiet --collect --unit={name} -p RuntimeMaxSec={KEPT_AT_MOST_S} {more} /bin/sh -c '{script}'"
+
+
+def _let_go(name: str = KEEPER) -> str:
+    return f"systemctl stop {name} 2>/dev/null; true"
+
+
 # -- daemons that systemd runs
 
 
-def unit_dies(unit: str, *, whom: str = "all") -> Make:
-    """Killed, and not started again until healed. whom: `main` spares what runs in its control group besides."""
-    drop_in = f"/run/systemd/system/{unit}.service.d/zz-haplane-drill.conf"
-    return _always(
-        Fault(
-            prepare=f"mkdir -p {drop_in.rpartition('/')[0]}\nprintf '[Service]\\nRestart=no\\n' > {drop_in}\n"
-            "systemctl daemon-reload",
-            inject=f"systemctl kill --kill-whom={whom} --signal=KILL {unit}",
-            heal=f"rm -f {drop_in}\nsystemctl daemon-reload\nsystemctl reset-failed {unit} 2>/dev/null\n"
-            f"systemctl start {unit}",
-        )
-    )
+def unit(name: str, *, whom: str = "all") -> Mapping[str, Make]:
+    """The ways to disturb it. whom: `main` spares what runs in its control group besides."""
+    kill = f"systemctl kill --kill-whom={whom} --signal="
+    drop_in = f"/run/systemd/system/{name}.service.d/zz-haplane-drill.conf"
+    start = f"systemctl reset-failed {name} 2>/dev/null\nsystemctl start {name}"
+    return {
+        "kill": _always(Fault("", f"{kill}KILL {name}", start)),
+        "death": _always(
+            Fault(
+                prepare=f"mkdir -p {drop_in.rpartition('/')[0]}\nprintf '[Service]\\nRestart=no\\n' > {drop_in}\n"
+                "systemctl daemon-reload",
+                inject=f"{kill}KILL {name}",
+                heal=f"rm -f {drop_in}\nsystemctl daemon-reload\n{start}",
+            )
+        ),
+        "hang": _always(Fault("", f"{kill}STOP {name}", f"{kill}CONT {name}")),
+        # Waited for, the command would end long after the harm was done.
+        "restart": _always(Fault("", f"systemctl restart --no-block {name}", start)),
+        "crash-loop": _always(
+            Fault(
+                prepare="",
+                inject=f"{kill}KILL {name}\n" + _kept(f"while sleep 2; do {kill}KILL {name}; done"),
+                heal=f"{_let_go()}\n{start}",
+            )
+        ),
+    }
 
 
-def unit_hangs(unit: str, *, whom: str = "all") -> Make:
-    return _always(
-        Fault(
-            prepare="",
-            inject=f"systemctl kill --kill-whom={whom} --signal=STOP {unit}",
-            heal=f"systemctl kill --kill-whom={whom} --signal=CONT {unit}",
-        )
-    )
-
-
-def unit_stops(unit: str) -> Make:
+def unit_stops(name: str) -> Make:
     """On purpose, and in good order."""
-    return _always(Fault(prepare="", inject=f"systemctl stop {unit}", heal=f"systemctl start {unit}"))
+    return _always(Fault("", f"systemctl stop {name}", f"systemctl start {name}"))
+
+
+def unit_reloads(name: str) -> Make:
+    return _always(Fault("", f"systemctl reload {name}", "true"))
 
 
 # -- static pods
 
 
-def pod_dies(pod: str) -> Make:
-    """Killed again whenever its kubelet has started it, until healed; it starts it once more a while after.
+def pod(name: str) -> Mapping[str, Make]:
+    """The ways to disturb it; its kubelet starts it again, ever later.
 
-    Its manifest stays: a kubelet that finds etcd's gone and back asks the apiserver beside it for minutes.
+    Its manifest stays: a kubelet that finds etcd's gone and back asks the apiserver beside it for minutes. One that
+    hangs, its kubelet may kill meanwhile, when its probes have failed for long enough.
     """
-    unit = "haplane-drill-keep-dead"
-    again = f"while :; do pids=$(pidof {pod}) && kill -KILL $pids; sleep 0.2; done"
-    return _always(
-        Fault(
-            prepare="",
-            inject=f"kill -KILL $(pidof {pod})\n"
-            f"systemd-run --quiet --collect --unit={unit} -p RuntimeMaxSec={KEPT_AT_MOST_S} /bin/sh -c '{again}'",
-            heal=f"systemctl stop {unit} 2>/dev/null; true",
-        )
-    )
-
-
-def pod_is_killed(pod: str) -> Make:
-    """Once; the kubelet starts it again."""
-    return _always(Fault(prepare="", inject=f"kill -KILL $(pidof {pod})", heal="true"))
-
-
-def pod_hangs(pod: str) -> Make:
-    """Its kubelet may kill it meanwhile, when its probes have failed for long enough."""
-    heal = f"pids=$(pidof {pod}) && kill -CONT $pids || true"
-    return _always(Fault(prepare="", inject=f"kill -STOP $(pidof {pod})", heal=heal))
+    kill = f"kill -KILL $(pidof {name})"
+    again = f"pids=$(pidof {name}) && kill -KILL $pids"
+    return {
+        "kill": _always(Fault("", kill, "true")),
+        "death": _always(Fault("", f"{kill}\n" + _kept(f"while sleep 0.2; do {again}; done"), _let_go())),
+        "hang": _always(Fault("", f"kill -STOP $(pidof {name})", f"pids=$(pidof {name}) && kill -CONT $pids || true")),
+        "restart": _always(Fault("", f"kill -TERM $(pidof {name})", "true")),
+        "crash-loop": _always(Fault("", f"{kill}\n" + _kept(f"while sleep 3; do {again}; done"), _let_go())),
+    }
 
 
 # -- the network
@@ -132,6 +156,14 @@ def loses_packets(design: Design, machine: Machine) -> Fault:
     """One in ten, in each direction, whatever they are; SSH loses none."""
     lose = "numgen random mod 10 0 drop\n    accept"
     return _filtered(design, machine, inbound=lose, outbound=lose)
+
+
+def link_flaps(design: Design, machine: Machine) -> Fault:
+    """A second without anybody, a second with all, and again."""
+    cut = cut_off(design, machine)
+    turns = f"while :; do {cut.inject}; sleep 1; nft delete table netdev {TABLE}; sleep 1; done"
+    # Not deleted by the file that has to be there again and again.
+    return Fault(cut.prepare, _kept(turns), f"{_let_go()}\n{cut.heal}")
 
 
 def half_deaf(design: Design, machine: Machine) -> Fault:
@@ -178,13 +210,85 @@ def _peers(design: Design, machine: Machine) -> Iterable[Address]:
 
 def processors_are_busy(design: Design, machine: Machine) -> Fault:
     """As many loops as there are processors, at the priority of everything else."""
-    unit = "haplane-drill-load"
-    loops = "for i in $(seq $(nproc)); do (while :; do :; done) & done; wait"
+    return Fault("", _kept("for i in $(seq $(nproc)); do (while :; do :; done) & done; wait"), _let_go())
+
+
+def memory_is_short(design: Design, machine: Machine) -> Fault:
+    """For what clients depend on: one that takes all it gets, in the same control group, under a limit."""
+    drop_in = f"/run/systemd/system.control/{SLICE}.d/50-MemoryMax.conf"
     return Fault(
         prepare="",
-        inject=f"systemd-run --quiet --collect --unit={unit} -p RuntimeMaxSec={KEPT_AT_MOST_S} /bin/sh -c '{loops}'",
-        heal=f"systemctl stop {unit} 2>/dev/null; true",
+        inject=f"systemctl set-property --runtime {SLICE} "
+        f"MemoryMax=$(($(systemctl show --value --property=MemoryCurrent {SLICE}) + 33554432))\n"
+        + _kept("while :; do tail /dev/zero; done", more=f"--slice={SLICE}"),
+        heal=f"{_let_go()}\nsystemctl set-property --runtime {SLICE} MemoryMax=infinity\n"
+        f"rm -f {drop_in}\nsystemctl daemon-reload",
     )
+
+
+def descriptors_are_used_up(process: str) -> Make:
+    """It may open no file and take no connection more than it has."""
+    each = f"for pid in $(pidof {process}); do"
+    return _always(
+        Fault(
+            prepare="",
+            inject=f"{each} prlimit --pid $pid --nofile=$(ls /proc/$pid/fd | wc -l): ; done",
+            heal=f"{each} prlimit --pid $pid --nofile=$(prlimit --pid $pid --nofile --output HARD --noheadings): ; done"
+            "\ntrue",
+        )
+    )
+
+
+def apiservers_are_flooded(design: Design, machine: Machine) -> Fault:
+    """By somebody who asks for all that there is, as fast as it comes, with the rights of an administrator."""
+    ask = "kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /openapi/v2 > /dev/null 2>&1"
+    return Fault("", _kept(f"for i in 1 2 3 4; do (while :; do {ask}; done) & done; wait"), _let_go())
+
+
+# Whatever is done to a file system is done to all that is on it.
+_OF_ITS_OWN = f"""\
+[ "$(findmnt --noheadings --output FSROOT --mountpoint {etcd.DATA})" = / ] || {{
+  echo "{etcd.DATA} is not a file system of its own, and others would suffer with etcd" >&2; exit 1
+}}"""
+
+
+def disk_is_full(design: Design, machine: Machine) -> Fault:
+    """That of etcd, to the last byte. Nothing is kept free for it; what it has allocated before is its own."""
+    ballast = f"{etcd.DATA}/haplane-drill"
+    return Fault(
+        prepare=f"{_OF_ITS_OWN}\n"
+        f"fallocate --length $(($(df --output=avail --block-size=1M {etcd.DATA} | tail -1) - 32))M {ballast}.most",
+        inject=f"head -c 1G /dev/zero > {ballast}.rest 2>/dev/null || true",
+        heal=f"rm -f {ballast}.most {ballast}.rest",
+    )
+
+
+def disk_is_slow(design: Design, machine: Machine) -> Fault:
+    """That of etcd: nothing is written to it for four of every five moments of 250 ms."""
+    thaw = f"fsfreeze --unfreeze {etcd.DATA}"
+    turns = f"while :; do fsfreeze --freeze {etcd.DATA}; sleep 0.2; {thaw}; sleep 0.05; done"
+    return Fault(
+        prepare=_OF_ITS_OWN,
+        inject=_kept(turns, more=f"-p ExecStopPost=-/usr/sbin/'{thaw}'"),
+        heal=f"{_let_go()}\n{thaw} 2>/dev/null\ntrue",
+    )
+
+
+def disk_hangs(design: Design, machine: Machine) -> Fault:
+    """That of etcd: whoever writes to it waits."""
+    return Fault(
+        prepare=_OF_ITS_OWN,
+        inject=f"fsfreeze --freeze {etcd.DATA}",
+        heal=f"fsfreeze --unfreeze {etcd.DATA} 2>/dev/null\ntrue",
+    )
+
+
+# -- on purpose
+
+
+def certificate_is_swapped(design: Design, machine: Machine) -> Fault:
+    """The apiserver's, by kubeadm; it reads the new one by itself."""
+    return Fault("", "kubeadm certs renew apiserver > /dev/null", "true")
 
 
 def _always(fault: Fault) -> Make:

@@ -41,7 +41,7 @@ class Judged:
 
 
 def named(t: float, drill: Drill, machine: str) -> Observation:
-    """Which drill this is, in its history."""
+    """Which drill this is, in its history; one for each machine that it is done to."""
     return Observation(t, machine, DRILL, drill.name)
 
 
@@ -50,14 +50,16 @@ def judge(history: History, design: Design) -> Judged:
     said = history.observed(DRILL)
     if not said:
         raise HaplaneError("the history does not say which drill it is of", hint="it may be of an older haplane")
-    drill, machine = find(said[0].value), said[0].machine
-    if machine not in design.cluster.machines:
-        raise HaplaneError(
-            f"the history is of another cluster: {machine} is no machine of {design.cluster.name}",
-            where=design.cluster.file,
-        )
-    budget = drill.budget_of(design, machine)
-    return Judged(drill, budget, tuple(_verdicts(history, design, drill, budget)))
+    drill, machines = find(said[0].value), tuple(dict.fromkeys(one.machine for one in said))
+    for machine in machines:
+        if machine not in design.cluster.machines:
+            raise HaplaneError(
+                f"the history is of another cluster: {machine} is no machine of {design.cluster.name}",
+                where=design.cluster.file,
+            )
+    budget = drill.budget_of(design, machines)
+    survived = drill.is_survived(design, machines)
+    return Judged(drill, budget, tuple(_verdicts(history, design, drill, budget, survived)))
 
 
 def while_broken(history: History) -> History:
@@ -79,15 +81,17 @@ def _mended(history: History, otherwise: float) -> float:
     return min((mark.t for mark in history.marks if mark.what in (POWER_ON, HEAL)), default=otherwise)
 
 
-def _verdicts(history: History, design: Design, drill: Drill, budget: Budget) -> Iterator[Verdict]:
+def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, survived: bool) -> Iterator[Verdict]:
     broken, back = while_broken(history), mended(history)
     limit_s = max(budget.worst_s if drill.requests_wait else 0.0, NOISE_S)
     if math.isfinite(limit_s):
         found = availability(broken, longest_gap_s=limit_s, failed_at_most=drill.failed_at_most)
         yield replace(found, name="while-broken")
         yield budget_held(broken, limit_s)
-    found = availability(back, longest_gap_s=RETURN_S, failed_at_most=FAILED_ON_RETURN)
-    yield replace(found, name="return")
+    if survived:
+        # Else what comes back is the API itself, and how long that takes `recovered` says.
+        found = availability(back, longest_gap_s=RETURN_S, failed_at_most=FAILED_ON_RETURN)
+        yield replace(found, name="return")
     if history.requests("write"):
         yield from _writes(broken, design, drill, limit_s)
         yield no_write_lost(history)

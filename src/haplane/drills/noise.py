@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 
+from haplane.drills.catalogue import IDLE_CONNECTIONS
 from haplane.drills.checkers import incomplete
 from haplane.probes.gaps import gaps
 from haplane.probes.history import HEALING, History
+from haplane.probes.prober import IDLE_PACE
 
 WINDOW_S = 3.0
 WINDOWS = 20
-# Until the idle connections have been made: the first of a history is busier than the rest.
-WARM_UP_S = 1.2
+# After the idle connections have been made, which keeps everybody busy.
+SETTLED_S = 0.2
 
 
 def still_needed(runs: int) -> int:
@@ -26,17 +28,23 @@ def still_needed(runs: int) -> int:
 
 def lasts_s(windows: int) -> float:
     """How long the probes run without a fault for so many."""
-    return WARM_UP_S + windows * WINDOW_S
+    return warm_up_s(IDLE_CONNECTIONS) + windows * WINDOW_S
+
+
+def warm_up_s(idle_connections: int) -> float:
+    """How much of a history's beginning is busier than the rest."""
+    return idle_connections / IDLE_PACE + SETTLED_S
 
 
 def quiet_gaps(history: History) -> tuple[float, ...]:
     """The longest gap of each window before the fault, one after the other, in seconds; without a fault, of all."""
-    if incomplete(history):
+    header = history.header
+    if header is None or incomplete(history):
         return ()
     start, end = history.window
     if fault := history.fault:
         end = min(end, fault.t - fault.error)
-    start += WARM_UP_S
+    start += warm_up_s(header.config.idle_connections)
     count = math.floor((end - start) / WINDOW_S + 1e-4)
     return tuple(_longest(history, start + number * WINDOW_S) for number in range(max(0, count)))
 

@@ -32,7 +32,7 @@ async def watch(asked: Asked, lasts_s: float) -> History:
             running.refuse_unless_whole(await observe.read_from(cluster, nodes))
             # Asked now and not only by the first drill, a minute later.
             first = next(iter(nodes.values()))
-            await running.confirm_unless_lab(first, "drills will really break the cluster", asked.confirm)
+            await running.confirm_unless_lab(first, "drills, one after the other", asked.confirm)
             return await _probe(asked, nodes, client, lasts_s)
 
 

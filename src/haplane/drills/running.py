@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +13,13 @@ from haplane.design.cuts import survives
 from haplane.design.design import Design
 from haplane.drills import breaking, judging
 from haplane.drills.breaking import Breaking
-from haplane.drills.catalogue import RATE, Drill, for_parts
+from haplane.drills.catalogue import IDLE_CONNECTIONS, RATE, Drill, for_parts
+from haplane.drills.faults import Outside
 from haplane.drills.history_file import HistoryFile
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import Judged
 from haplane.drills.silence import Silence
-from haplane.drills.targets import parts, target
+from haplane.drills.targets import parts, targets
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
@@ -29,13 +30,13 @@ from haplane.probes import writing
 from haplane.probes.history import POWER_ON, WHOLE, History, Mark, Relation, relate, to_line
 from haplane.probes.observing import Observers
 from haplane.probes.pinging import Pinger
+from haplane.probes.prober import IDLE_PACE
 from haplane.probes.running import Prober
 from haplane.transport import local
 from haplane.transport.ssh import Fleet, Remote
 
 WRITE_RATE = 10.0
-IDLE_CONNECTIONS = 50
-# Idle connections are made 50 a second; then a while in which nothing is broken.
+# The usual idle connections are made in a second; then a while in which nothing is broken.
 BEFORE_S = 4.5
 AFTER_S = 3.0
 # Until the first answers of the machine whose power is cut.
@@ -58,7 +59,7 @@ class Result:
 class Asked:
     """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched.
 
-    on: the machine to break, whatever part it plays; empty: the one that plays the drill's.
+    on: the machine to break, whatever part it plays; empty: those that play the drill's.
     """
 
     design: Design
@@ -83,13 +84,16 @@ async def run(drill: Drill, asked: Asked) -> Result:
             progress.now("drill", "looking whether the cluster is whole")
             status = await observe.read_from(cluster, nodes)
             refuse_unless_whole(status)
-            drill, machine = _choose(drill, status, asked)
-            _refuse_outage(asked, drill, machine)
-            await confirm_unless_lab(nodes[machine.name], _harm(drill), asked.confirm)
+            drill, names = _choose(drill, status, asked)
+            _refuse_outage(asked, drill, names)
             _, here, _ = await local.run(["/bin/sh", "-c", breaking.NAMESPACES], check=False)
-            await breaking.refuse_the_hosts_own(nodes[machine.name], here)
-            fault = breaking.making(drill, asked.design, machine, nodes[machine.name], token, cluster.power)
-            scene = _Scene(asked, drill, machine, fault, fleet, nodes, client)
+            faults: list[Breaking] = []
+            for name in names:
+                await confirm_unless_lab(nodes[name], drill.sentence, asked.confirm)
+                await breaking.refuse_the_hosts_own(nodes[name], here)
+                machine = cluster.machines[name]
+                faults.append(breaking.making(drill, asked.design, machine, nodes[name], token, cluster.power))
+            scene = _Scene(asked, drill, faults, fleet, nodes, client)
             history, path = await scene.play()
     progress.done("drill", f"history saved: {path}")
     return Result(history, path, judging.judge(history, asked.design))
@@ -107,7 +111,9 @@ async def connect(fleet: Fleet, cluster: Cluster) -> tuple[dict[str, Remote], Re
     return {machine.name: remotes[machine.name] for machine in cluster.control_plane}, remotes[client.name]
 
 
-async def start_prober(prober: Prober, cluster: Cluster, node: Remote, *, duration_s: float) -> None:
+async def start_prober(
+    prober: Prober, cluster: Cluster, node: Remote, *, duration_s: float, idle_connections: int = IDLE_CONNECTIONS
+) -> None:
     """All that a drill asks, on this cluster. Raises HaplaneError. node: knows the cluster's authority."""
     authority = (await node.run(f"cat {AUTHORITY}")).stdout
     await prober.start(
@@ -116,7 +122,7 @@ async def start_prober(prober: Prober, cluster: Cluster, node: Remote, *, durati
         rate=RATE,
         duration_s=duration_s,
         write_rate=WRITE_RATE,
-        idle_connections=IDLE_CONNECTIONS,
+        idle_connections=idle_connections,
     )
 
 
@@ -140,65 +146,84 @@ class _Scene:
         self,
         asked: Asked,
         drill: Drill,
-        machine: Machine,
-        fault: Breaking,
+        faults: Sequence[Breaking],
         fleet: Fleet,
         nodes: Mapping[str, Remote],
         client: Remote,
     ) -> None:
-        self._asked, self._drill, self._machine, self._fault = asked, drill, machine, fault
+        self._asked, self._drill, self._faults = asked, drill, faults
         self._cluster, self._progress = asked.design.cluster, asked.progress
-        self._fleet, self._nodes, self._client = fleet, nodes, client
+        self._fleet, self._nodes, self._client = fleet, dict(nodes), client
         self._file = HistoryFile.new(asked.folder, drill.name)
         self._silence = Silence(self._progress)
         self._prober = Prober(client, self._silence.through(self._file.write))
         self._observers = Observers(self._cluster)
-        self._pinger = Pinger()
+        # Only where nothing answers while it lasts: a frozen machine's kernel may.
+        dark = [fault.machine for fault in faults if fault.healing == POWER_ON]
+        self._pingers = {name: Pinger() for name in dark}
         self._events: list[Event] = []
 
+    @property
+    def _machines(self) -> list[str]:
+        return [fault.machine for fault in self._faults]
+
+    def _to_ask(self) -> list[Remote]:
+        """Control-plane machines, those that nothing is done to first."""
+        return sorted(self._nodes.values(), key=lambda remote: remote.name in self._machines)
+
     async def play(self) -> tuple[History, Path]:
-        others = [remote for name, remote in self._nodes.items() if name != self._machine.name]
         self._progress.step("drill", "preparing probes and observers")
-        await writing.prepare(others, self._client)
+        await writing.prepare(self._to_ask(), self._client)
         meanwhile: list[asyncio.Task[None]] = []
         try:
-            limit_s = BEFORE_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
-            await start_prober(self._prober, self._cluster, others[0], duration_s=limit_s)
+            limit_s = self._before_s() + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
+            await start_prober(
+                self._prober,
+                self._cluster,
+                self._to_ask()[0],
+                duration_s=limit_s,
+                idle_connections=self._drill.idle_connections,
+            )
             await self._prober.read_clock()
             await self._observers.start(self._nodes.values())
             meanwhile += (asyncio.create_task(self._keep_reading()), asyncio.create_task(self._silence.show()))
             await self._break_and_heal()
         finally:
             # However it ended: a history without its marks cannot be judged.
-            await asyncio.shield(self._conclude(meanwhile, others))
+            await asyncio.shield(self._conclude(meanwhile))
         return self._file.close(), self._file.path
 
+    def _before_s(self) -> float:
+        return BEFORE_S + (self._drill.idle_connections - IDLE_CONNECTIONS) / IDLE_PACE
+
     async def _break_and_heal(self) -> None:
-        name, lasts_s = self._machine.name, self._drill.lasts_s
+        names, lasts_s = ", ".join(self._machines), self._drill.lasts_s
         say = self._progress.step
-        say("drill", f"{RATE:.0f} new connections per second, {BEFORE_S:.0f} s undisturbed")
-        await asyncio.sleep(BEFORE_S)
-        await self._fault.arm()
-        if self._drill.cuts_power:
-            await self._pinger.start(self._client, self._machine.address)
+        say("drill", f"{RATE:.0f} new connections per second, {self._before_s():.0f} s undisturbed")
+        await asyncio.sleep(self._before_s())
+        for fault in self._faults:
+            await fault.arm()
+        for name, pinger in self._pingers.items():
+            await pinger.start(self._client, self._cluster.machines[name].address)
+        if self._pingers:
             await asyncio.sleep(PINGED_S)
         try:
-            say("drill", f"{name}: {self._drill.sentence}")
+            say("drill", f"{names}: {self._drill.sentence}")
             began = time.monotonic()
-            await self._fault.inject()
-            # The harm was done somewhere within the command: its middle, wrong by at most half of it.
-            ended = time.monotonic()
-            self._events.append(Event((began + ended) / 2, (ended - began) / 2, self._fault.fault, name))
-            say("drill", f"{name} is {'dark' if self._drill.cuts_power else 'left so'} for {lasts_s:.0f} s")
+            await _all(self._inject(fault) for fault in self._faults)
+            say("drill", f"{names} is {'dark' if self._pingers else 'left so'} for {lasts_s:.0f} s")
             await asyncio.sleep(lasts_s)
-            await self._pinger.stop()
+            for name, pinger in self._pingers.items():
+                await pinger.stop()
+                if self._drill.outside is Outside.SHUT_DOWN:
+                    # Some time in all this; the pinger knows better.
+                    half_s = (time.monotonic() - began) / 2
+                    self._events.append(Event(began + half_s, half_s, POWER_OFF, name))
         finally:
             # Also when interrupted: no fault is left behind. The healer stays armed until it is known to be gone.
-            await asyncio.shield(self._fault.heal())
-            self._events.append(Event(time.monotonic(), 0.0, self._fault.healing, name))
-        say("drill", f"{name} is healed; waiting until everything is whole")
-        if self._fault.healing == POWER_ON:
-            await self._watch_again()
+            await asyncio.shield(_all(self._heal(fault) for fault in self._faults))
+        say("drill", f"{names} is healed; waiting until everything is whole")
+        await asyncio.gather(*(self._watch_again(fault) for fault in self._faults if fault.healing == POWER_ON))
         try:
             await observe.until_whole(
                 self._cluster,
@@ -211,11 +236,24 @@ class _Scene:
             self._progress.done("drill", f"{error.what}: {error.why}")
         await asyncio.sleep(AFTER_S)
 
-    async def _watch_again(self) -> None:
+    async def _inject(self, fault: Breaking) -> None:
+        began = time.monotonic()
+        await fault.inject()
+        # The harm was done somewhere within the command: its middle, wrong by at most half of it.
+        ended = time.monotonic()
+        self._events.append(Event((began + ended) / 2, (ended - began) / 2, fault.fault, fault.machine))
+
+    async def _heal(self, fault: Breaking) -> None:
+        await fault.heal()
+        self._events.append(Event(time.monotonic(), 0.0, fault.healing, fault.machine))
+
+    async def _watch_again(self, fault: Breaking) -> None:
         """The machine that was without power has nobody who observes it."""
         for _ in range(20):
             with suppress(HaplaneError):
-                await self._observers.restart(await self._fleet.connect(self._machine))
+                remote = await self._fleet.connect(self._cluster.machines[fault.machine])
+                self._nodes[fault.machine] = remote
+                await self._observers.restart(remote)
                 return
             await asyncio.sleep(0.5)
 
@@ -225,7 +263,7 @@ class _Scene:
             with suppress(HaplaneError):
                 await self._prober.read_clock()
 
-    async def _conclude(self, meanwhile: Sequence[asyncio.Task[None]], others: Sequence[Remote]) -> None:
+    async def _conclude(self, meanwhile: Sequence[asyncio.Task[None]]) -> None:
         for task in meanwhile:
             task.cancel()
         with suppress(HaplaneError):
@@ -236,51 +274,57 @@ class _Scene:
         await self._prober.stop()
         trips = self._prober.trips
         if trips:
-            await self._read_back(others)
-            start = relate(trips, near=trips[0].sent)
-            self._file.write(
-                to_line(judging.named(round(trips[0].sent + start.offset, 6), self._drill, self._machine.name))
-            )
+            await self._read_back()
+            at = round(trips[0].sent + relate(trips, near=trips[0].sent).offset, 6)
+            for name in self._machines:
+                self._file.write(to_line(judging.named(at, self._drill, name)))
         for observation in self._observers.observations(trips):
             self._file.write(to_line(observation))
         for event in self._events:
             self._file.write(to_line(self._exactly(event.mark(relate(trips, near=event.at)))))
         with suppress(HaplaneError):
-            await writing.remove(others, self._client)
+            await writing.remove(self._to_ask(), self._client)
 
     def _exactly(self, mark: Mark) -> Mark:
         """A power cut as its witness saw it, if that is within what is known otherwise."""
-        header = self._prober.header
-        if mark.what != POWER_OFF or header is None or not (seen := self._pinger.silent_since(header)):
+        header, pinger = self._prober.header, self._pingers.get(mark.machine)
+        if mark.what != POWER_OFF or header is None or pinger is None or not (seen := pinger.silent_since(header)):
             return mark
         t, error = seen
         return replace(mark, t=t, error=error) if abs(t - mark.t) <= mark.error + error else mark
 
-    async def _read_back(self, others: Sequence[Remote]) -> None:
+    async def _read_back(self) -> None:
         began = time.monotonic()
         try:
-            keys = await writing.stored(others, self._prober.write_prefix)
+            keys = await writing.stored(self._to_ask(), self._prober.write_prefix)
         except HaplaneError as error:
             self._progress.done("drill", f"{error.what}: {error.why}")
             return
         self._file.write(to_line(relate(self._prober.trips, near=began).stored(began, keys)))
 
 
-def _choose(drill: Drill, status: observe.ClusterStatus, asked: Asked) -> tuple[Drill, Machine]:
+async def _all(doing: Iterable[Awaitable[None]]) -> None:
+    """All of them, to their end; then the first error is raised."""
+    for result in await asyncio.gather(*doing, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _choose(drill: Drill, status: observe.ClusterStatus, asked: Asked) -> tuple[Drill, tuple[str, ...]]:
     """On a machine that plays another part now, the same fault is another drill, with a budget of its own."""
     if not asked.on:
-        return drill, asked.design.cluster.machines[target(status, drill.who)]
+        return drill, targets(status, drill.who)
     found = for_parts(drill, parts(status, asked.on))
     if found is None:
         raise HaplaneError(
-            f"{drill.name} has no meaning on {asked.on} now; nothing was broken",
+            f"{drill.name} has no meaning on {asked.on} alone as it is now; nothing was broken",
             where=asked.on,
             why=f"it is for {drill.who}",
             hint="haplane status shows who is what",
         )
     if found is not drill:
         asked.progress.done("drill", f"now {asked.on} is {found.who}: this is {found.name}")
-    return found, asked.design.cluster.machines[asked.on]
+    return found, (asked.on,)
 
 
 def _refuse_other_than_nodes(asked: Asked) -> None:
@@ -314,22 +358,17 @@ def refuse_unless_whole(status: observe.ClusterStatus) -> None:
         )
 
 
-def _refuse_outage(asked: Asked, drill: Drill, machine: Machine) -> None:
-    left = survives(asked.design, [machine.name])
-    if not asked.allow_outage and not (left.reads and left.writes):
+def _refuse_outage(asked: Asked, drill: Drill, machines: Sequence[str]) -> None:
+    if not asked.allow_outage and not drill.is_survived(asked.design, machines):
         raise HaplaneError(
-            f"this design does not survive {drill.name} on {machine.name}; nothing was broken",
+            f"this design does not survive {drill.name} on {', '.join(machines)}; nothing was broken",
             where=asked.design.cluster.file,
-            why="\n".join(left.because),
+            why="\n".join(survives(asked.design, machines).because),
             hint="--allow-outage breaks it all the same",
         )
-
-
-def _harm(drill: Drill) -> str:
-    return "its power will really be cut" if drill.cuts_power else f"this will really be done there: {drill.sentence}"
 
 
 async def confirm_unless_lab(remote: Remote, harm: str, confirm: Callable[[str], Awaitable[None]]) -> None:
     marked = await remote.run(f"test -e {LAB_MARK}", check=False)
     if marked.code:
-        await confirm(f"{remote.name} is no lab machine: {harm}")
+        await confirm(f"{remote.name} is no lab machine, and this will really be done: {harm}")

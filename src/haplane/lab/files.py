@@ -30,10 +30,12 @@ ssh: {{key: keys/id_ed25519, known_hosts: known_hosts}}
 
 machines:
 {machines}
-{accept}# How a drill cuts and restores power; for real machines: ipmitool, virsh, your cloud's command line.
+{accept}# How a drill cuts power or freezes a machine; for real machines: ipmitool, virsh, your cloud's command line.
 power:
   off: {off}
   on: {on}
+  freeze: {freeze}
+  thaw: {thaw}
 
 # What containers on a shared kernel need, and real machines do not.
 kubeadm:
@@ -149,8 +151,7 @@ def write_default(
             machines=machines,
             accept=(ACCEPT + ACCEPT_TWO * (control_plane == 2) + "\n") if control_plane < 3 else "",
             preflight=PREFLIGHT,
-            off=_power_command("off", paths),
-            on=_power_command("on", paths),
+            **{action: _power_command(action, paths) for action in ("off", "on", "freeze", "thaw")},
         )
         write_atomically(paths.cluster, text)
     if not paths.lab.exists():

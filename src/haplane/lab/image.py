@@ -21,7 +21,11 @@ from haplane.transport import local
 RELEASE = "trixie"
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 
-BARE = ("systemd", "systemd-sysv", "dbus", "iproute2", "openssh-server", "sudo", "ca-certificates", "kmod", "procps")
+BARE = (
+    *("systemd", "systemd-sysv", "dbus", "iproute2", "openssh-server", "sudo", "ca-certificates", "kmod", "procps"),
+    # For the disk of etcd, see ETCD_DISK.
+    "e2fsprogs",
+)
 FULL = (
     *BARE,
     *("iptables", "nftables", "keepalived", "haproxy", "containerd", "runc", "conntrack", "socat", "ethtool"),
@@ -30,6 +34,19 @@ FULL = (
     "python3",
 )
 KINDS = {"full": FULL, "bare": BARE}
+
+# etcd's data has a file system of its own, as it should have, so that a drill can fill or freeze that one alone.
+# A host without loop devices has none: then it is a folder on the host's.
+DISKS = "/var/lib/lab-disks"
+ETCD_DISK = f"""\
+[ -d {DISKS} ] || exit 0
+mkdir -p /var/lib/etcd
+disk={DISKS}/etcd.img
+[ -e $disk ] || {{ truncate -s 2G $disk.new && mkfs.ext4 -q -F -m 0 $disk.new && mv $disk.new $disk; }}
+for n in $(seq 0 63); do [ -e /dev/loop$n ] || mknod -m 0660 /dev/loop$n b 7 $n; done
+mount -o loop $disk /var/lib/etcd || {{ mkdir -p {DISKS}/etcd && mount --bind {DISKS}/etcd /var/lib/etcd; }}
+chmod 700 /var/lib/etcd
+"""
 
 # The machine's own name, in a file that podman does not rewrite; and no way out of the lab's network.
 BOOT_UNIT = """\
@@ -42,6 +59,7 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'grep -q " $(uname -n)$" /etc/hosts || echo "127.0.1.1 $(uname -n)" >> /etc/hosts'
 ExecStart=-/sbin/ip route del default
+ExecStart=/bin/sh /usr/local/lib/lab-etcd-disk
 [Install]
 WantedBy=sysinit.target
 """
@@ -58,6 +76,9 @@ printf 'HostKey /etc/ssh/ssh_host_ed25519_key\\nUseDNS no\\nMaxStartups 100\\n' 
 printf '127.0.0.1 localhost\\n::1 localhost\\n' > "$root/etc/hosts"
 printf '# no name server: the lab has no route out\\n' > "$root/etc/resolv.conf"
 echo 'This machine belongs to a lab: faults may be injected without asking.' > "$root/etc/haplane-lab"
+mkdir -p "$root/usr/local/lib"
+cat > "$root/usr/local/lib/lab-etcd-disk" <<'SCRIPT'
+{ETCD_DISK}SCRIPT
 cat > "$root/etc/systemd/system/lab-machine.service" <<'UNIT'
 {BOOT_UNIT}UNIT
 ln -s ../lab-machine.service "$root/etc/systemd/system/sysinit.target.wants/lab-machine.service"

@@ -65,6 +65,8 @@ async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
         progress.now(machine.name, "starting")
         if machine.name not in seen:
             await _create(lab, machine, tags[lab.file.images.get(machine.name, lab.file.image)])
+        elif seen[machine.name].state == "paused":
+            await thaw(lab, machine.name)
         elif seen[machine.name].state != "running":
             await local.run(["podman", "start", lab.container(machine.name)])
 
@@ -109,26 +111,45 @@ async def status(lab: Lab) -> tuple[Seen, ...]:
 
 async def power_off(lab: Lab, name: str) -> None:
     """Cut the power: first the link, so that no FIN or RST of the dying machine gets out, then kill everything."""
-    lab.machine(name)
-    one = next((one for one in await status(lab) if one.machine == name), None)
-    if one is None:
-        raise UsageError(f"{name} has not been made yet", hint="haplane lab up")
-    if one.state != "running":
+    one = await _made(lab, name)
+    if one.state not in ("running", "paused"):
         return
     # Only the way out is cut; the veths of pods stay, as they do in a machine that loses its power at once.
     await _set_link(one, "down")
+    if one.state == "paused":
+        # What is frozen cannot be killed.
+        await local.run(["podman", "unpause", lab.container(name)])
     await local.run(["podman", "kill", "--signal", "KILL", lab.container(name)])
 
 
 async def power_on(lab: Lab, name: str) -> None:
-    """Start a machine that is off; of one that runs, make sure that its link is up."""
-    lab.machine(name)
+    """Start a machine that is off; of one that runs, make sure that its link is up and that it is not frozen."""
+    await thaw(lab, name)
     await local.run(["podman", "start", lab.container(name)], hint="haplane lab up makes machines that are missing")
     await _ensure_host_address(lab)
     for one in await status(lab):
         if one.machine == name and one.state == "running":
             # A power cut that was interrupted half-way has cut the link and killed nothing.
             await _set_link(one, "up")
+
+
+async def freeze(lab: Lab, name: str) -> None:
+    """Stop every process in it at once; its kernel is this host's and goes on."""
+    if (await _made(lab, name)).state == "running":
+        await local.run(["podman", "pause", lab.container(name)])
+
+
+async def thaw(lab: Lab, name: str) -> None:
+    if (await _made(lab, name)).state == "paused":
+        await local.run(["podman", "unpause", lab.container(name)])
+
+
+async def _made(lab: Lab, name: str) -> Seen:
+    lab.machine(name)
+    one = next((one for one in await status(lab) if one.machine == name), None)
+    if one is None:
+        raise UsageError(f"{name} has not been made yet", hint="haplane lab up")
+    return one
 
 
 async def _set_link(one: Seen, state: Literal["up", "down"]) -> None:
@@ -173,14 +194,16 @@ async def _create(lab: Lab, machine: Machine, tag: str) -> None:
     """Why these flags: crun refuses hybrid cgroups, hence runc. --systemd=always breaks kubelet there (it bind-mounts
     the host's name=systemd hierarchy over the private one, and runc inside then cannot mount /sys/fs/cgroup), hence
     --systemd=false with what systemd needs given by hand, and a private cgroup namespace. Volumes for containerd and
-    etcd: overlayfs cannot lie on overlayfs, and etcd's fsync should reach a real file system.
+    disks: overlayfs cannot lie on overlayfs, and etcd's fsync should reach a real file system.
     """
     arguments = ["podman", "run", "--detach", "--name", lab.container(machine.name), "--hostname", machine.name]
     arguments += ["--label", f"haplane.lab={lab.file.name}", "--runtime", "runc", "--privileged"]
     arguments += ["--systemd=false", "--cgroupns=private", "--env", "container=podman", "--stop-signal=SIGRTMIN+3"]
     arguments += ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"]
     arguments += ["--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--no-hosts", "--dns=none"]
-    arguments += ["--volume", "/var/lib/containerd", "--volume", "/var/lib/etcd"]
+    arguments += ["--volume", "/var/lib/containerd"]
+    if {Role.CONTROL_PLANE, Role.ETCD} & set(machine.roles):
+        arguments += ["--volume", image.DISKS]
     if Role.CONTROL_PLANE not in machine.roles:
         # Where clients are is another machine with processors of its own: its probes should not wait for the cluster.
         arguments += ["--cpu-shares", "8192"]

@@ -123,6 +123,13 @@ def _an_endpoint_of_others_has_no_vrrp(found: _Found) -> Iterator[Problem]:
             yield found.document.at_key(path, what, fix="remove it")
 
 
+def _what_is_frozen_is_thawed(found: _Found) -> Iterator[Problem]:
+    for given, missing in (("freeze", "thaw"), ("thaw", "freeze")):
+        if ("power", given) in found.document.places and ("power", missing) not in found.document.places:
+            what = f"has no meaning without power.{missing}"
+            yield found.document.at_key(("power", given), what, fix=f"add {missing}:")
+
+
 def _pods_of_the_bridge_fit(found: _Found) -> Iterator[Problem]:
     """With cni: bridge every control-plane machine gets a part of the pods network (a /24, or a /64) for itself."""
     if found.document.value("kubernetes", "cni") != Cni.BRIDGE:
@@ -190,6 +197,7 @@ _CHECKS: tuple[Callable[[_Found], Iterator[Problem]], ...] = (
     _machines_fit_the_topology,
     _an_endpoint_of_others_has_no_vrrp,
     _pods_of_the_bridge_fit,
+    _what_is_frozen_is_thawed,
     _owned_keys_are_absent,
     _jumps_end,
 )

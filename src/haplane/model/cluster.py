@@ -167,10 +167,15 @@ class Failover:
 
 @dataclass(frozen=True)
 class Power:
-    """Commands run on this host that cut and restore a machine's power; {name} and {address} are replaced."""
+    """Commands run on this host that cut and restore a machine's power; {name} and {address} are replaced.
+
+    freeze, thaw: stop everything in it, and let it go on as if no time had passed; empty where nothing can.
+    """
 
     off: str
     on: str
+    freeze: str = ""
+    thaw: str = ""
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _cluster(given: shape.ClusterFile, document: Document, folder: Path) -> clus
             target_ms=failover.target, survive=failover.survive, tell_clients=failover.tell_clients
         ),
         accept=given.accept,
-        power=cluster.Power(off=given.power.off, on=given.power.on) if given.power else None,
+        power=_power(given.power) if given.power else None,
         kubeadm={kind: own for kind, own in given.kubeadm if own is not None},
         kubelet=given.kubelet,
         containerd=given.containerd,
@@ -234,6 +234,10 @@ def _source(source: shape.Source, folder: Path) -> cluster.BundleSource:
         url, registry = source.official.url.rstrip("/"), source.official.registry.rstrip("/")
         return cluster.BundleSource(kind="official", url=url, registry=registry)
     return cluster.BundleSource(kind="go-modules")
+
+
+def _power(given: shape.Power) -> cluster.Power:
+    return cluster.Power(given.off, given.on, given.freeze or "", given.thaw or "")
 
 
 def _path(text: str, folder: Path) -> Path:

@@ -179,6 +179,10 @@ class Power(_Section):
 
     off: values.PowerCommand = Field(description="For example ipmitool -H {name}-bmc chassis power off.")
     on: values.PowerCommand = Field(description="For example ipmitool -H {name}-bmc chassis power on.")
+    freeze: values.PowerCommand | None = Field(
+        None, description="Stops everything in the machine, for example virsh suspend {name}. Only with thaw."
+    )
+    thaw: values.PowerCommand | None = Field(None, description="Lets it go on, for example virsh resume {name}.")
 
 
 class Kubeadm(_Section):

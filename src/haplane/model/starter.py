@@ -55,7 +55,9 @@ _POWER = """\
 # How a drill cuts and restores the power of a machine: ipmitool, virsh, or your cloud's command line, run on this host.
 # power:
 #   off: ipmitool -H {name}-bmc chassis power off
-#   on: ipmitool -H {name}-bmc chassis power on"""
+#   on: ipmitool -H {name}-bmc chassis power on
+#   freeze: virsh suspend {name}          # optional: a machine that stands still and goes on
+#   thaw: virsh resume {name}"""
 
 _ACCEPT = """\
 # Hazards that may stay, each with the reason why.

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-from haplane.components import haproxy
+from haplane.components import etcd, haproxy
 from haplane.components.base import RUN, STATE, join_host_port
 from haplane.components.kubernetes import INIT_FILE, PARKED, control_plane_endpoint, join_file
 from haplane.design.design import identity
@@ -67,10 +67,14 @@ if command -v kubeadm >/dev/null; then
   kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock --cleanup-tmp-dir || true
 fi
 systemctl stop kubelet 2>/dev/null || true
-rm -rf /etc/kubernetes/manifests /etc/kubernetes/pki /etc/kubernetes/*.conf /var/lib/etcd/member
+rm -rf /etc/kubernetes/manifests /etc/kubernetes/pki /etc/kubernetes/*.conf {etcd.DATA}/member
 rm -rf /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env /var/lib/kubelet/pki
 rm -rf /etc/kubernetes/tmp
 """
+
+
+# kubeadm wants etcd's folder empty (DirAvailable), and a new ext4 of its own is not. fsck makes this anew.
+EMPTY_DISK = f"rmdir {etcd.DATA}/lost+found 2>/dev/null || true"
 
 
 class CreateAuthority(Phase):
@@ -110,7 +114,7 @@ class CreateCluster(Phase):
         self._first_has_images.set()
         if do.machine != context.decision.init:
             return
-        script = f"kubeadm init --config {INIT_FILE} --skip-token-print\n{_mark('done', context)}"
+        script = f"{EMPTY_DISK}\nkubeadm init --config {INIT_FILE} --skip-token-print\n{_mark('done', context)}"
         await do.do("kubeadm init", lambda: do.job("kubeadm", script, shown_as=f"kubeadm init --config {INIT_FILE}"))
 
 
@@ -149,6 +153,7 @@ class JoinNodes(Phase):
         script = f"""
 (until {ask}; do sleep 0.3; done; systemctl restart kubelet) &
 trap 'rm -f {JOIN_FILE}; kill $! 2>/dev/null || true' EXIT
+{EMPTY_DISK}
 kubeadm join --config {JOIN_FILE}
 {_mark("done", context)}
 """

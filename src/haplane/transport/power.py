@@ -1,4 +1,4 @@
-"""Cut and restore a machine's power by the commands of the cluster file; and the healer that restores it anyway."""
+"""The commands of `power` in the cluster file, which do things to a machine from outside; and the healer of that."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ def required(power: Power | None, file: str) -> Power:
     return power
 
 
-async def off(power: Power, machine: Machine) -> None:
-    await _run(power.off, machine)
+def freezing(power: Power, file: str) -> Power:
+    """Raises UsageError when the file does not say how a machine is frozen."""
+    if not power.freeze:
+        raise UsageError(
+            "the cluster file does not say how a machine is frozen and thawed",
+            where=file,
+            hint="add to power, for example:\n  freeze: virsh suspend {name}\n  thaw: virsh resume {name}",
+        )
+    return power
 
 
-async def on(power: Power, machine: Machine) -> None:
-    await _run(power.on, machine)
-
-
-async def _run(command: str, machine: Machine) -> None:
+async def run(command: str, machine: Machine) -> None:
+    """One of the commands of `power`. Raises HaplaneError."""
     await local.run(
         ["/bin/sh", "-c", _filled(command, machine)],
         environment={"PATH": _path()},
@@ -57,13 +61,13 @@ def _path() -> str:
 
 
 class Healer:
-    """A process of its own that restores the power after a while, whatever becomes of this one.
+    """A process of its own that runs the command that heals after a while, whatever becomes of this one.
 
     Arm it before the fault. Raises UsageError when it cannot be started: then there must be no fault.
     """
 
-    def __init__(self, power: Power, machine: Machine, *, after_s: float) -> None:
-        command = f"sleep {after_s:.0f}\n{_filled(power.on, machine)}"
+    def __init__(self, command: str, machine: Machine, *, after_s: float) -> None:
+        command = f"sleep {after_s:.0f}\n{_filled(command, machine)}"
         try:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", command],
