@@ -1,7 +1,7 @@
 """Measures what a user waits for, on this machine: `make bench`. Prints Markdown; nothing here passes or fails.
 
-First what needs no machine (pure, scale); then a lab is made, measured (with against_ansible, rolling and waiting) and
-removed. Needs the bundle and the machine image (both are made if missing, and not counted).
+First what needs no machine (pure, prober, scale); then a lab is made, measured (with against_ansible, rolling and
+waiting) and removed. Needs the bundle and the machine image (both are made if missing, and not counted).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import against_ansible
+import prober
 import pure
 import rolling
 import scale
@@ -61,6 +62,7 @@ def _inside(process: Path, roots: set[int]) -> bool:
 def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Linux {platform.release()}, `make bench`")
     pure.main()
+    prober.main()
     with tempfile.TemporaryDirectory(prefix="haplane-bench-") as folder:
         build_bundle(Path(folder) / "bundle.yaml")
         scale.main()

@@ -71,6 +71,31 @@ def test_a_drill_that_does_not_exist_is_told_which_do(tmp_path: Path) -> None:
     assert "power-off-vip-holder" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("suite", "--quick", "--matrix"), "at most one can be given"),
+        (("suite", "--matrix", "--only", "move-vip"), "at most one can be given"),
+        (("run", "move-vip", "--on", "cp2", "--repeat", "2"), "the machine may play another part"),
+    ],
+)
+def test_drills_that_cannot_be_meant_are_refused(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    done = haplane("drill", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_a_drill_on_a_machine_that_is_no_node_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(
+        "name: prod\nkubernetes: {version: 1.35.4}\nendpoint: {vip: 192.0.2.100/24}\nmachines:\n"
+        + "".join(f"  cp{n}: {{address: 192.0.2.1{n}}}\n" for n in (1, 2, 3))
+        + "  ops: {address: 192.0.2.9, roles: [client]}\n"
+    )
+    done = haplane("drill", "run", "move-vip", "--on", "ops", "--yes", "prod", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "ops is no control-plane machine of prod" in done.stderr and "cp1, cp2, cp3" in done.stderr
+
+
 def test_a_dash_is_standard_output_and_not_an_option(tmp_path: Path) -> None:
     done = haplane("kubeconfig", "--out", "-", cwd=tmp_path)
     assert "there is no cluster.yaml" in done.stderr

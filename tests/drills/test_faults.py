@@ -11,12 +11,12 @@ from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
 from haplane.drills.breaking import NOT_PREPARED, arm_script, heal_script
-from haplane.drills.catalogue import DRILLS, Drill, find
+from haplane.drills.catalogue import MATRIX, Drill, find
 from haplane.drills.faults import Fault, Outside
 from haplane.model.errors import UsageError
 
 DESIGN = Design(three_nodes())
-ON_MACHINES = [drill for drill in DRILLS if not drill.outside]
+ON_MACHINES = [drill for drill in MATRIX if not drill.outside]
 
 
 def fault_of(drill: Drill) -> Fault:
@@ -25,12 +25,12 @@ def fault_of(drill: Drill) -> Fault:
 
 
 def test_names_are_of_one_drill_each_and_none_is_a_word_of_healing() -> None:
-    names = [drill.name for drill in DRILLS]
+    names = [drill.name for drill in MATRIX]
     assert len(set(names)) == len(names)
     assert not {"heal", "power-on", "whole"} & set(names)
 
 
-@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+@pytest.mark.parametrize("drill", MATRIX, ids=lambda drill: drill.name)
 def test_every_drill_has_a_budget_in_a_design_of_three(drill: Drill) -> None:
     assert drill.has_meaning(DESIGN)
     assert drill.budget_of(DESIGN, ["cp1"]).links

@@ -18,7 +18,9 @@ from tls_server import Authority, Line, TlsServer, make_authority, probing, prog
 from haplane.probes import prober
 from haplane.probes.history import End, History, Reading, Reconnect, RequestOutcome, parse
 from haplane.probes.packing import packed
+from haplane.probes.prober.connection import Connection
 from haplane.probes.prober.http import Failed, Response, read_response
+from haplane.probes.prober.streams import tls_context
 
 
 def history_of(lines: list[Line]) -> History:
@@ -432,3 +434,20 @@ def test_an_answer_without_a_length_ends_with_the_connection() -> None:
 def test_what_is_not_http_is_malformed(data: bytes) -> None:
     with pytest.raises(Failed, match="http-malformed"):
         read_response(data)
+
+
+def test_no_request_waits_for_an_acknowledgement(authority: Authority) -> None:
+    """Nagle's algorithm would hold it back behind the handshake, for as long as the server delays its ACK."""
+
+    async def scenario() -> int:
+        server = TlsServer(authority)
+        await server.start()
+        connection = Connection(tls_context(str(authority.ca_file)), "kubernetes")
+        await connection.open("127.0.0.1", server.port)
+        assert connection._transport is not None
+        option: int = connection._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.abort()
+        await server.stop()
+        return option
+
+    assert asyncio.run(scenario()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from haplane.model.errors import HaplaneError, UsageError
 from haplane.probes.history import History, Mark, Request, RequestOutcome
 from haplane.reports.drill import DrillReport, Run
 from haplane.reports.suite import against, junit, markdown, read_json, saved, summary, texts, write
+from haplane.reports.suite.report import picture_file
 
 FULL = suite(drill(0.2, 0.9), drill(0.1, name="kill-haproxy"), not_run=(("disk-full", "no disk of its own"),))
 NO_FAULT = DrillReport("no-fault", (run(planted(marks=[])),), BUDGET)
@@ -171,6 +173,23 @@ def test_all_files_are_written_and_nothing_is_left_beside_them(tmp_path: Path) -
     assert write(FULL, folder, compared) == folder / "index.html"
     assert write(FULL, folder, compared) == folder / "index.html", "again, over the old ones"
     assert {path.name: path.read_text() for path in folder.iterdir()} == texts(FULL, compared)
+
+
+def test_pictures_lie_beside_the_texts_that_link_them(tmp_path: Path) -> None:
+    drawn = {"power-off-1.png": b"\x89PNG one", "kill-haproxy-1.png": b"\x89PNG two"}
+    write(FULL, tmp_path, pictures=drawn)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.png")} == drawn
+    text = (tmp_path / "report.md").read_text()
+    assert re.findall(r"!\[.*\]\((.*)\)", text) == list(drawn), "and none for run 2, which was not drawn"
+    assert json.loads((tmp_path / "report.json").read_text())["pictures"] == list(drawn)
+    assert "png" not in (tmp_path / "index.html").read_text(), "the page needs nothing else"
+
+
+@pytest.mark.parametrize(
+    ("drill_name", "file"), [("move-vip", "move-vip-2.png"), ("../a b/<c>", "..-a-b-c--2.png"), ("", "-2.png")]
+)
+def test_the_name_of_a_picture_is_one_file_in_the_folder(drill_name: str, file: str) -> None:
+    assert picture_file(drill_name, 2) == file
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path: Path) -> None:

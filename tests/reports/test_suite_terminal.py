@@ -1,4 +1,4 @@
-"""The suite in a terminal, and the error of pictures without matplotlib."""
+"""The suite in a terminal."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import io
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.drills.planted import planted
-from tests.reports.suites import drill, run, suite
+from tests.reports.suites import drill, suite
 
-from haplane.model.errors import HaplaneError
-from haplane.reports import pictures
 from haplane.reports.suite import SuiteReport, against, render, summary, words
 
 NOT_RUN = (("disk-full", "no disk [of its own]"),)
@@ -64,12 +60,3 @@ def test_importing_the_suite_does_not_import_rich_or_matplotlib() -> None:
     code = "import sys, haplane.reports.suite, haplane.reports.pictures as _"
     command = [sys.executable, "-c", f"{code}; sys.exit(bool({{'rich', 'matplotlib'}} & set(sys.modules)))"]
     assert subprocess.run(command, timeout=60).returncode == 0
-
-
-def test_pictures_without_matplotlib_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for module in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(HaplaneError) as raised:
-        pictures.draw(run(planted()), tmp_path / "run.png", title="power-off")
-    assert raised.value.hint == "pip install 'haplane[pictures]'"
-    assert not (tmp_path / "run.png").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,12 +33,12 @@ AllowOutage = Annotated[bool, Parameter(negative=())]
 
 def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
     """Show the drills: what each breaks, and the outage that the design allows."""
-    from haplane.drills.catalogue import DRILLS
+    from haplane.drills.catalogue import ELSEWHERE, MATRIX
 
     design = _design(file)
     # On whichever machine: the first stands for all.
     machine = design.cluster.balancers[0].name
-    budgets = [(drill, drill.budget_of(design, [machine])) for drill in DRILLS if drill.has_meaning(design)]
+    budgets = [(drill, drill.budget_of(design, [machine])) for drill in MATRIX if drill.has_meaning(design)]
     listed = [(drill, budget.typical_s, budget.worst_s) for drill, budget in budgets]
     if json:
         drills = [
@@ -47,6 +47,7 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
                 "breaks": drill.sentence,
                 "on": drill.who.value,
                 "quick": drill.quick,
+                "only_in_matrix": drill in ELSEWHERE,
                 "budget_worst_s": round(worst_s, 4) if math.isfinite(worst_s) else None,
             }
             for drill, _, worst_s in listed
@@ -54,7 +55,8 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
         show_json({"version": 1, "drills": drills})
         return
     for drill, typical_s, worst_s in listed:
-        print(f"{drill.name}{' (quick suite)' if drill.quick else ''}: {drill.sentence}")
+        when = " (quick suite)" if drill.quick else " (suite --matrix)" if drill in ELSEWHERE else ""
+        print(f"{drill.name}{when}: {drill.sentence}")
         if math.isfinite(worst_s):
             print(f"  budget: {typical_s:.2f} s typically, {worst_s:.2f} s at worst")
         else:
@@ -66,6 +68,7 @@ def run(
     name: str,
     *,
     file: File = DEFAULT_FILE,
+    on: str = "",
     repeat: int = 1,
     json: Json = False,
     yes: Yes = "",
@@ -77,6 +80,9 @@ def run(
     ----------
     name
         A drill of `haplane drill list`.
+    on
+        The machine to break, whatever part it plays now. It is judged by that part: what kills HAProxy on a BACKUP must
+        not move the VIP.
     repeat
         How many times, each on a cluster that is whole again.
     yes
@@ -89,8 +95,10 @@ def run(
     drill = find(name)
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
+    if on and repeat > 1:
+        raise UsageError("--on and --repeat exclude each other", why="after a run the machine may play another part")
     report = run_session(
-        lambda terminal: repeat_drill(drill, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage)
+        lambda terminal: repeat_drill(drill, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage, on=on)
     )
     show(report, json=json)
     return exit_code(report.outcome)
@@ -112,10 +120,12 @@ def suite(
     *,
     file: File = DEFAULT_FILE,
     quick: Annotated[bool, Parameter(negative=())] = False,
+    matrix: Annotated[bool, Parameter(negative=())] = False,
     only: tuple[str, ...] = (),
     repeat: int = 1,
     out: Path | None = None,
     against: Path | None = None,
+    pictures: bool = True,
     json: Json = False,
     yes: Yes = "",
     allow_outage: AllowOutage = False,
@@ -126,6 +136,8 @@ def suite(
     ----------
     quick
         Those that say the most, in a few minutes.
+    matrix
+        Every fault on every part that it makes sense on, not only where it harms most.
     only
         This drill (repeatable), instead of all.
     repeat
@@ -134,6 +146,8 @@ def suite(
         The report's folder; default is drills/report-TIME beside the cluster file.
     against
         The report.json of an earlier suite, to compare with.
+    pictures
+        Each run's timeline as PNG too (needs the extra `pictures`).
     yes
         The cluster's name: do not ask before real machines are broken.
     allow_outage
@@ -144,26 +158,32 @@ def suite(
 
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
-    if quick and only:
-        raise UsageError("--quick and --only exclude each other")
+    if quick + matrix + bool(only) > 1:
+        raise UsageError("of --quick, --matrix and --only at most one can be given")
     design = _design(file)
+    every = catalogue.MATRIX if matrix else catalogue.DRILLS
     wanted = [catalogue.find(name) for name in only] or [
-        drill for drill in catalogue.DRILLS if drill.has_meaning(design) and (drill.quick or not quick)
+        drill for drill in every if drill.has_meaning(design) and (drill.quick or not quick)
     ]
     previous = report_of.read_json(against) if against else None
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 
     async def work(terminal: Terminal) -> SuiteReport:
-        from haplane.drills.suite import play
+        from haplane.drills import noise
+        from haplane.drills.suite import play, watch_quietly
 
         asked, when = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage), _now()
-        return _report(design, when, await play(wanted, asked, repeat=repeat))
+        # Each run brings a window of its own; a short suite takes these for some of those it needs.
+        windows = noise.still_needed(repeat * len(wanted) if quick or only else 0)
+        quiet = await watch_quietly(asked, windows) if windows else None
+        return _report(design, when, await play(wanted, asked, repeat=repeat), quiet)
 
     report = run_session(work)
     compared = report_of.against(previous, report) if previous else None
-    page = report_of.write(report, folder, compared)
+    drawn = _drawn(report) if pictures else {}
+    page = report_of.write(report, folder, compared, drawn)
     if json:
-        show_json(report_of.as_json(report))
+        show_json(report_of.as_json(report, drawn))
     else:
         from rich.console import Console
 
@@ -178,6 +198,7 @@ def chaos(
     seed: int = 1,
     minutes: float = 10.0,
     out: Path | None = None,
+    pictures: bool = True,
     yes: Yes = "",
 ) -> int:
     """Run drills in a random order for some minutes, each on a cluster that is whole, and write a report.
@@ -192,6 +213,8 @@ def chaos(
         For how long drills are begun.
     out
         The report's folder; default is drills/report-TIME beside the cluster file.
+    pictures
+        Each run's timeline as PNG too (needs the extra `pictures`).
     yes
         The cluster's name: do not ask before real machines are broken.
     """
@@ -217,16 +240,17 @@ def chaos(
         return _report(design, when, await play_for(shuffled(wanted, seed), asked, within_s=60 * minutes))
 
     report = run_session(work)
-    page = report_of.write(report, folder, None)
+    page = report_of.write(report, folder, None, _drawn(report) if pictures else {})
     Console(file=sys.stdout).print(report_of.render(report, None))
     print(f"report: {page}")
     return exit_code(report.outcome)
 
 
-def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteReport:
+def _report(design: Design, when: datetime, played: Sequence[Played], quiet: History | None = None) -> SuiteReport:
     import platform
     from importlib.metadata import version
 
+    from haplane.drills.noise import quiet_gaps
     from haplane.reports.drill import DrillReport
     from haplane.reports.suite import SuiteReport
 
@@ -239,6 +263,7 @@ def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteRe
         for one in played
         if one.results
     ]
+    histories = [*([quiet] if quiet else []), *(result.history for one in played for result in one.results)]
     return SuiteReport(
         cluster=design.cluster.name,
         haplane=version("haplane"),
@@ -249,19 +274,38 @@ def _report(design: Design, when: datetime, played: Sequence[Played]) -> SuiteRe
         ),
         drills=tuple(reports),
         not_run=tuple((one.drill.name, one.why_not) for one in played if one.why_not),
+        quiet_gaps_s=tuple(gap_s for history in histories for gap_s in quiet_gaps(history)),
     )
 
 
+def _drawn(report: SuiteReport) -> Mapping[str, bytes]:
+    """Pictures are an extra: without them the report is whole."""
+    from haplane.reports import pictures
+
+    try:
+        return pictures.drawn(report)
+    except UsageError as error:
+        print(f"without pictures: {error.what}; {error.hint}", file=sys.stderr)
+        return {}
+
+
 async def repeat_drill(
-    drill: Drill, file: Path, terminal: Terminal, *, repeat: int, yes: str, allow_outage: bool = False
+    drill: Drill,
+    file: Path,
+    terminal: Terminal,
+    *,
+    repeat: int,
+    yes: str,
+    allow_outage: bool = False,
+    on: str = "",
 ) -> DrillReport:
     from haplane.drills import running
     from haplane.observe import status
     from haplane.reports.drill import DrillReport
 
     design = _design(file)
-    asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage)
-    runs, budget = [], None
+    asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage, on=on)
+    runs, name, budget = [], drill.name, None
     for number in range(repeat):
         if repeat > 1:
             terminal.say(f"run {number + 1} of {repeat}")
@@ -271,18 +315,18 @@ async def repeat_drill(
             )
         result = await running.run(drill, asked)
         runs.append(run_of(result.history, result.judged.verdicts))
-        budget = result.judged.budget
-    return DrillReport(drill.name, tuple(runs), budget)
+        name, budget = result.judged.drill.name, result.judged.budget
+    return DrillReport(name, tuple(runs), budget)
 
 
-def _asked(design: Design, file: Path, terminal: Terminal, *, yes: str, allow_outage: bool) -> Asked:
+def _asked(design: Design, file: Path, terminal: Terminal, *, yes: str, allow_outage: bool, on: str = "") -> Asked:
     from haplane.drills.running import Asked
 
     async def confirm(why: str) -> None:
         if yes != design.cluster.name:
             raise UsageError(why, hint=f"if that is what you want: --yes {design.cluster.name}")
 
-    return Asked(design, file.parent / "drills", confirm, terminal, allow_outage)
+    return Asked(design, file.parent / "drills", confirm, terminal, allow_outage, on)
 
 
 def run_of(history: History, verdicts: tuple[Verdict, ...]) -> Run:

@@ -69,6 +69,12 @@ class Terminal:
         self._plain_at[subject] = time.monotonic()
         self.step(subject, text)
 
+    def live(self, subject: str, text: str) -> None:
+        if self._live and text:
+            self._now[subject] = text
+        else:
+            self._now.pop(subject, None)
+
     def done(self, subject: str, text: str) -> None:
         self._now.pop(subject, None)
         took = time.monotonic() - self._since.pop(subject, time.monotonic())
@@ -92,8 +98,9 @@ class Terminal:
 
         table = Table.grid(padding=(0, 1))
         for subject, text in self._now.items():
-            seconds = time.monotonic() - self._since[subject]
-            table.add_row(f"[bold]{subject}[/bold]", text.replace("[", r"\["), f"[dim]{seconds:.0f} s[/dim]")
+            since = self._since.get(subject)
+            took = "" if since is None else f"[dim]{time.monotonic() - since:.0f} s[/dim]"
+            table.add_row(f"[bold]{subject}[/bold]", text.replace("[", r"\["), took)
         return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,9 @@ from haplane.design.budget import Budget, Link, budgets, power_off_vip_holder
 from haplane.design.cuts import survives
 from haplane.design.design import Design
 from haplane.drills import faults
+from haplane.drills.elsewhere import elsewhere
 from haplane.drills.faults import Make, Outside
-from haplane.drills.targets import Who
+from haplane.drills.targets import SEVERAL, Who
 from haplane.model.errors import UsageError
 
 RATE = 50.0
@@ -30,7 +31,8 @@ class Drill:
 
     moves_vip: whether the VIP has to move, must not, or may (None). failed_at_most: requests not served, at RATE per
     second. requests_wait: whether the budget is of requests; else of what no client asks for. isolates: nobody reaches
-    the machine meanwhile. spares: no machine is lost by it. quick: part of the quick suite.
+    the machine meanwhile. spares: no machine is lost by it. quick: part of the quick suite. unseen: no client's request
+    needs what is broken, where it is broken; the budget is 0 then, and its name only says where the fault has meaning.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Drill:
     spares: bool = False
     idle_connections: int = IDLE_CONNECTIONS
     quick: bool = False
+    unseen: bool = False
 
     @property
     def outside(self) -> Outside | None:
@@ -70,7 +73,11 @@ class Drill:
 
         machines: those that it is done to.
         """
-        if self.budget == NO_BUDGET or not self.is_survived(design, machines):
+        survived = self.is_survived(design, machines)
+        if self.unseen and survived:
+            because = "no client's request needs it there: what is measured is what a busy host looks like"
+            return Budget(self.name, (Link("none", 0.0, 0.0, because),), self.sentence)
+        if self.budget == NO_BUDGET or not survived:
             because = "nothing of the design's ends it; what clients see is measured"
             return Budget(self.name, (Link("until healed", 0.0, math.inf, because),), self.sentence)
         if self.budget == "power-off-vip-holder":
@@ -185,6 +192,7 @@ _MACHINES = (
     ),
 )
 
+_ETCD = faults.pod("etcd")
 _PROCESSES = (
     *_process(
         "haproxy",
@@ -232,7 +240,7 @@ _PROCESSES = (
         "etcd-leader",
         "etcd's leader",
         Who.ETCD_LEADER,
-        faults.pod("etcd"),
+        _ETCD,
         "etcd-leader-death",
         {"death": {"quick": True}, "hang": {"budget": "etcd-leader-hang"}},
         lasts_s=15.0,
@@ -241,7 +249,7 @@ _PROCESSES = (
         "etcd-follower-death",
         "kill a member of etcd that does not lead, and keep it dead",
         Who.ETCD_FOLLOWER,
-        faults.pod("etcd")["death"],
+        _ETCD["death"],
         "etcd-follower-death",
         lasts_s=15.0,
     ),
@@ -450,14 +458,30 @@ _PLANNED = (
     ),
 )
 
+# Each fault where it harms most, and some elsewhere; then the same faults on the other parts.
 DRILLS: tuple[Drill, ...] = (*_MACHINES, *_PROCESSES, *_NETWORK, *_RESOURCES, *_PLANNED)
+ELSEWHERE = tuple(elsewhere(DRILLS))
+MATRIX = (*DRILLS, *ELSEWHERE)
 
 
 def find(name: str) -> Drill:
     """Raises UsageError with the nearest names."""
-    by_name = {drill.name: drill for drill in DRILLS}
+    by_name = {drill.name: drill for drill in MATRIX}
     if name in by_name:
         return by_name[name]
     near = difflib.get_close_matches(name, by_name, n=3)
     hint = f"perhaps {' or '.join(near)}" if near else f"there are: {', '.join(by_name)}"
     raise UsageError(f"there is no drill {name}", hint=hint)
+
+
+def for_parts(drill: Drill, parts: Collection[Who]) -> Drill | None:
+    """The drill of the same fault for a machine that plays these parts: this one if it can be; None without any."""
+    if drill.who in SEVERAL:
+        return None
+    same = (drill, *(other for other in MATRIX if _fault(other) == _fault(drill)))
+    return next((one for one in same if one.who in parts), None)
+
+
+def _fault(drill: Drill) -> tuple[Make | Outside, float, int]:
+    """What two drills have in common that do the same, wherever it is."""
+    return drill.make, drill.lasts_s, drill.idle_connections

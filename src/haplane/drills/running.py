@@ -14,12 +14,13 @@ from haplane.design.cuts import survives
 from haplane.design.design import Design
 from haplane.drills import breaking, judging
 from haplane.drills.breaking import Breaking
-from haplane.drills.catalogue import IDLE_CONNECTIONS, RATE, Drill
+from haplane.drills.catalogue import IDLE_CONNECTIONS, RATE, Drill, for_parts
 from haplane.drills.faults import Outside
 from haplane.drills.history_file import HistoryFile
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import Judged
-from haplane.drills.targets import targets
+from haplane.drills.silence import Silence
+from haplane.drills.targets import parts, targets
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
@@ -64,13 +65,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched."""
+    """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched.
+
+    on: the machine to break, whatever part it plays; empty: those that play the drill's.
+    """
 
     design: Design
     folder: Path
     confirm: Callable[[str], Awaitable[None]]
     progress: Progress
     allow_outage: bool = False
+    on: str = ""
 
 
 async def run(drill: Drill, asked: Asked) -> Result:
@@ -80,33 +85,58 @@ async def run(drill: Drill, asked: Asked) -> Result:
     fault is healed.
     """
     cluster, progress = asked.design.cluster, asked.progress
-    client = _client(cluster)
+    _refuse_other_than_nodes(asked)
     async with Fleet(cluster.machines) as fleet:
-        found = await fleet.connect_all([*cluster.control_plane, client])
-        remotes: dict[str, Remote] = {}
-        for name, one in found.items():
-            if not isinstance(one, Remote):
-                raise one
-            remotes[name] = one
-        nodes = {machine.name: remotes[machine.name] for machine in cluster.control_plane}
+        nodes, client = await connect(fleet, cluster)
         async with locked(nodes, command=f"haplane drill run {drill.name}") as token:
             progress.now("drill", "looking whether the cluster is whole")
             status = await observe.read_from(cluster, nodes)
-            _refuse_unless_whole(status)
-            names = targets(status, drill.who)
+            refuse_unless_whole(status)
+            drill, names = _choose(drill, status, asked)
             _refuse_outage(asked, drill, names)
             _, here, _ = await local.run(["/bin/sh", "-c", breaking.NAMESPACES], check=False)
             faults: list[Breaking] = []
             for name in names:
-                await _confirm(nodes[name], drill, asked.confirm)
+                await confirm_unless_lab(nodes[name], drill.sentence, asked.confirm)
                 await breaking.refuse_the_hosts_own(nodes[name], here)
                 machine = cluster.machines[name]
                 faults.append(breaking.making(drill, asked.design, machine, nodes[name], token, cluster.power))
             acts = [lease.name for lease in status.leases.values() if lease.holder in names]
-            scene = _Scene(asked, drill, faults, fleet, nodes, remotes[client.name], acts)
+            scene = _Scene(asked, drill, faults, fleet, nodes, client, acts)
             history, path = await scene.play()
     progress.done("drill", f"history saved: {path}")
     return Result(history, path, judging.judge(history, asked.design))
+
+
+async def connect(fleet: Fleet, cluster: Cluster) -> tuple[dict[str, Remote], Remote]:
+    """All control-plane machines by name, and the one to probe from. Raises HaplaneError when one does not answer."""
+    client = _client(cluster)
+    found = await fleet.connect_all([*cluster.control_plane, client])
+    remotes: dict[str, Remote] = {}
+    for name, one in found.items():
+        if not isinstance(one, Remote):
+            raise one
+        remotes[name] = one
+    return {machine.name: remotes[machine.name] for machine in cluster.control_plane}, remotes[client.name]
+
+
+async def start_prober(
+    prober: Prober, cluster: Cluster, node: Remote, *, duration_s: float, idle_connections: int = IDLE_CONNECTIONS
+) -> None:
+    """All that a drill asks, on this cluster. Raises HaplaneError. node: knows the cluster's authority."""
+    authority = (await node.run(f"cat {AUTHORITY}")).stdout
+    await prober.start(
+        cluster,
+        authority,
+        rate=RATE,
+        duration_s=duration_s,
+        write_rate=WRITE_RATE,
+        idle_connections=idle_connections,
+        register_rate=REGISTER_RATE,
+        watches=WATCHES,
+        lease_rate=LEASE_RATE,
+        with_kubectl=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +171,8 @@ class _Scene:
         self._cluster, self._progress = asked.design.cluster, asked.progress
         self._fleet, self._nodes, self._client = fleet, dict(nodes), client
         self._file = HistoryFile.new(asked.folder, drill.name)
-        self._prober = Prober(client, self._file.write)
+        self._silence = Silence(self._progress)
+        self._prober = Prober(client, self._silence.through(self._file.write))
         self._observers = Observers(self._cluster)
         self._pingers = {fault.machine: Pinger() for fault in faults if drill.darkens}
         self._events: list[Event] = []
@@ -156,32 +187,26 @@ class _Scene:
 
     async def play(self) -> tuple[History, Path]:
         self._progress.step("drill", "preparing probes and observers")
-        authority = (await self._to_ask()[0].run(f"cat {AUTHORITY}")).stdout
         await writing.prepare(self._to_ask(), self._client)
-        reading: asyncio.Task[None] | None = None
+        meanwhile: list[asyncio.Task[None]] = []
         try:
             limit_s = self._before_s() + SHUT_DOWN_WITHIN_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
-            await self._prober.start(
+            await start_prober(
+                self._prober,
                 self._cluster,
-                authority,
-                rate=RATE,
+                self._to_ask()[0],
                 duration_s=limit_s,
-                write_rate=WRITE_RATE,
                 idle_connections=self._drill.idle_connections,
-                register_rate=REGISTER_RATE,
-                watches=WATCHES,
-                lease_rate=LEASE_RATE,
-                with_kubectl=True,
             )
             if not self._prober.kubectl:
                 self._progress.done("drill", f"{self._client.name} has no kubectl: nobody sees what a person would")
             await self._prober.read_clock()
             await self._observers.start(self._nodes.values())
-            reading = asyncio.create_task(self._keep_reading())
+            meanwhile += (asyncio.create_task(self._keep_reading()), asyncio.create_task(self._silence.show()))
             await self._break_and_heal()
         finally:
             # However it ended: a history without its marks cannot be judged.
-            await asyncio.shield(self._conclude(reading))
+            await asyncio.shield(self._conclude(meanwhile))
         return self._file.close(), self._file.path
 
     def _before_s(self) -> float:
@@ -263,9 +288,9 @@ class _Scene:
             with suppress(HaplaneError):
                 await self._prober.read_clock()
 
-    async def _conclude(self, reading: asyncio.Task[None] | None) -> None:
-        if reading:
-            reading.cancel()
+    async def _conclude(self, meanwhile: Sequence[asyncio.Task[None]]) -> None:
+        for task in meanwhile:
+            task.cancel()
         with suppress(HaplaneError):
             await self._prober.read_clock()
         await self._observers.stop()
@@ -310,6 +335,33 @@ async def _all(doing: Iterable[Awaitable[None]]) -> None:
             raise result
 
 
+def _choose(drill: Drill, status: observe.ClusterStatus, asked: Asked) -> tuple[Drill, tuple[str, ...]]:
+    """On a machine that plays another part now, the same fault is another drill, with a budget of its own."""
+    if not asked.on:
+        return drill, targets(status, drill.who)
+    found = for_parts(drill, parts(status, asked.on))
+    if found is None:
+        raise HaplaneError(
+            f"{drill.name} has no meaning on {asked.on} alone as it is now; nothing was broken",
+            where=asked.on,
+            why=f"it is for {drill.who}",
+            hint="haplane status shows who is what",
+        )
+    if found is not drill:
+        asked.progress.done("drill", f"now {asked.on} is {found.who}: this is {found.name}")
+    return found, (asked.on,)
+
+
+def _refuse_other_than_nodes(asked: Asked) -> None:
+    names = [machine.name for machine in asked.design.cluster.control_plane]
+    if asked.on and asked.on not in names:
+        raise UsageError(
+            f"{asked.on} is no control-plane machine of {asked.design.cluster.name}",
+            where=asked.design.cluster.file,
+            hint=f"drills break {', '.join(names)}",
+        )
+
+
 def _client(cluster: Cluster) -> Machine:
     clients = [machine for machine in cluster.with_role(Role.CLIENT) if Role.CONTROL_PLANE not in machine.roles]
     if not clients:
@@ -322,7 +374,7 @@ def _client(cluster: Cluster) -> Machine:
     return clients[0]
 
 
-def _refuse_unless_whole(status: observe.ClusterStatus) -> None:
+def refuse_unless_whole(status: observe.ClusterStatus) -> None:
     if not status.is_whole:
         raise HaplaneError(
             "a drill needs a cluster that is whole; nothing was broken",
@@ -341,7 +393,7 @@ def _refuse_outage(asked: Asked, drill: Drill, machines: Sequence[str]) -> None:
         )
 
 
-async def _confirm(remote: Remote, drill: Drill, confirm: Callable[[str], Awaitable[None]]) -> None:
+async def confirm_unless_lab(remote: Remote, harm: str, confirm: Callable[[str], Awaitable[None]]) -> None:
     marked = await remote.run(f"test -e {LAB_MARK}", check=False)
     if marked.code:
-        await confirm(f"{remote.name} is no lab machine, and this will really be done: {drill.sentence}")
+        await confirm(f"{remote.name} is no lab machine, and this will really be done: {harm}")

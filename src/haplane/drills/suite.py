@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from haplane.drills import running
+from haplane.drills import noise, quiet, running
 from haplane.drills.catalogue import Drill
 from haplane.drills.running import Asked, Result
 from haplane.model.errors import HaplaneError
 from haplane.observe import status as observe
+from haplane.probes.history import History
 
 WHOLE_WITHIN_S = 240.0
 
@@ -65,6 +66,17 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: boo
     if fails and failed and not any(one.results for one in played):
         raise failed
     return tuple(played)
+
+
+async def watch_quietly(asked: Asked, windows: int) -> History | None:
+    """So many windows without a fault; None, and said, if that cannot be: the drills say more."""
+    try:
+        await _until_whole(asked)
+        return await quiet.watch(asked, noise.lasts_s(windows))
+    except HaplaneError as error:
+        why = f"{error.what}: {error.why}".rstrip(": \n")
+        asked.progress.done(quiet.QUIET, f"nothing to compare short gaps with: {why}")
+        return None
 
 
 async def _until_whole(asked: Asked) -> None:

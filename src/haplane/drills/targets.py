@@ -19,9 +19,15 @@ class Who(StrEnum):
     ETCD_FOLLOWER = "a machine of etcd that does not lead"
     CONTROLLER_MANAGER = "the machine whose kube-controller-manager acts"
     SCHEDULER = "the machine whose kube-scheduler acts"
+    WAITING_CONTROLLER_MANAGER = "a machine whose kube-controller-manager waits"
+    WAITING_SCHEDULER = "a machine whose kube-scheduler waits"
     BUSIEST = "the machine that plays the most parts: the VIP, etcd's leader, the controllers' leases"
     HOLDER_AND_ANOTHER = "the machine that holds the VIP, and another one"
     EVERY = "all control-plane machines"
+
+
+# Parts that no machine plays alone.
+SEVERAL = frozenset({Who.HOLDER_AND_ANOTHER, Who.EVERY})
 
 
 def targets(status: ClusterStatus, who: Who) -> tuple[str, ...]:
@@ -47,6 +53,11 @@ def _one(status: ClusterStatus, who: Who) -> str:
     return min(found, key=lambda name: name in status.holders and not by_the_vip)
 
 
+def parts(status: ClusterStatus, machine: str) -> frozenset[Who]:
+    """All that this machine plays now, by itself."""
+    return frozenset(who for who in Who if who not in SEVERAL and machine in _playing(status, who))
+
+
 def _playing(status: ClusterStatus, who: Who) -> Iterator[str]:
     every = [machine.name for machine in status.machines]
     if who is Who.VIP_HOLDER:
@@ -62,10 +73,17 @@ def _playing(status: ClusterStatus, who: Who) -> Iterator[str]:
         played = Counter(name for part in parts for name in _playing(status, part))
         # Of as many parts, whoever plays the first of them.
         yield from [name for name, _ in played.most_common(1)]
-    else:
-        lease = status.leases.get("kube-scheduler" if who is Who.SCHEDULER else "kube-controller-manager")
-        if lease and lease.is_held:
-            yield lease.holder
+    elif (lease := status.leases.get(_LEASES[who])) and lease.is_held:
+        waits = who in (Who.WAITING_CONTROLLER_MANAGER, Who.WAITING_SCHEDULER)
+        yield from _others(every, [lease.holder]) if waits else [lease.holder]
+
+
+_LEASES = {
+    Who.CONTROLLER_MANAGER: "kube-controller-manager",
+    Who.WAITING_CONTROLLER_MANAGER: "kube-controller-manager",
+    Who.SCHEDULER: "kube-scheduler",
+    Who.WAITING_SCHEDULER: "kube-scheduler",
+}
 
 
 def _others(names: Iterable[str], but: Iterable[str]) -> list[str]:

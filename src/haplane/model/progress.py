@@ -14,6 +14,9 @@ class Progress(Protocol):
     def now(self, subject: str, text: str) -> None:
         """The subject is busy with this; may change many times a second, and a log may leave some out."""
 
+    def live(self, subject: str, text: str) -> None:
+        """What it looks like at this moment: for a line that is written over, in no log. Empty: no such line."""
+
     def done(self, subject: str, text: str) -> None:
         """The subject has finished with this result."""
 
@@ -25,6 +28,9 @@ class Silent:
         pass
 
     def now(self, subject: str, text: str) -> None:
+        pass
+
+    def live(self, subject: str, text: str) -> None:
         pass
 
     def done(self, subject: str, text: str) -> None:

@@ -108,7 +108,8 @@ class Prober:
 
     async def read_clock(self) -> None:
         """Relate its clock to this host's: some readings are added to `trips`. Raises HaplaneError."""
-        assert self._process is not None
+        if self._process is None:
+            raise HaplaneError("the prober was not started", where=self._remote.name)
         for _ in range(READINGS):
             token = secrets.token_hex(4)
             answer: asyncio.Future[tuple[float, float]] = asyncio.get_running_loop().create_future()

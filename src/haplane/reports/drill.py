@@ -144,12 +144,12 @@ def as_json(report: DrillReport) -> dict[str, Value]:
         "drill": report.name,
         "outcome": report.outcome.value,
         "budget": None if report.budget is None else budget_as_json(report.budget),
-        "measured": {name: _spread_json(each) for name, each in spreads(report).items()},
+        "measured": {name: spread_json(each) for name, each in spreads(report).items()},
         "runs": [_run_json(run) for run in report.runs],
     }
 
 
-def _spread_json(each: Spread) -> Value:
+def spread_json(each: Spread) -> Value:
     return {"median": each.median, "min": each.least, "max": each.most}
 
 

@@ -1,13 +1,14 @@
-"""One run's timeline as PNG, for slides and chats. Needs the extra `pictures`; the page draws its own, as SVG."""
+"""Timelines as PNG, for slides and chats. Needs the extra `pictures`; the page draws its own, as SVG."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import TYPE_CHECKING
 
-from haplane.model.errors import HaplaneError, UsageError
+from haplane.model.errors import UsageError
 from haplane.reports.drill import Run
 from haplane.reports.suite import words
+from haplane.reports.suite.report import SuiteReport, picture_file
 from haplane.reports.suite.timeline import State, Timeline, views
 
 if TYPE_CHECKING:
@@ -23,8 +24,17 @@ _BARS = {
 WIDTH, ROW, AROUND, DPI = 10.0, 0.36, 1.3, 160  # inches, and dots per inch
 
 
-def draw(run: Run, file: Path, *, title: str) -> None:
-    """Writes the time around the fault as PNG. Raises UsageError without matplotlib, HaplaneError if it cannot."""
+def drawn(report: SuiteReport) -> dict[str, bytes]:
+    """File name -> PNG, one for each run. Raises UsageError without matplotlib."""
+    return {
+        picture_file(drill.name, number): draw(run, title=f"{drill.name}, run {number}: {run.outcome}")
+        for drill in report.drills
+        for number, run in enumerate(drill.runs, start=1)
+    }
+
+
+def draw(run: Run, *, title: str) -> bytes:
+    """The time around the fault as PNG. Raises UsageError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -45,10 +55,9 @@ def draw(run: Run, file: Path, *, title: str) -> None:
     since = "seconds from the fault" if timeline.has_fault else "seconds from the start"
     axes.set_xlabel(since, loc="right", fontsize=8)
     axes.set_xlim(timeline.start_s, timeline.end_s)
-    try:
-        figure.savefig(file, format="png")
-    except OSError as error:
-        raise HaplaneError(f"{file} cannot be written", where=str(file), why=str(error)) from None
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
 
 
 def _draw_rows(axes: Axes, timeline: Timeline) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from haplane.design.budget import Budget
 from haplane.reports.drill import (
@@ -22,13 +22,15 @@ from haplane.reports.suite import comparison as comparing
 from haplane.reports.suite import report as suites
 from haplane.reports.suite import words
 from haplane.reports.suite.comparison import Comparison
-from haplane.reports.suite.report import SuiteReport, drill_summary
+from haplane.reports.suite.quiet import Beside, beside
+from haplane.reports.suite.report import SuiteReport, drill_summary, picture_file
 from haplane.reports.suite.timeline import by_probe
 
 LABELS = 10  # columns before a timeline, at least
 
 
-def written(report: SuiteReport, compared: Comparison | None = None) -> str:
+def written(report: SuiteReport, compared: Comparison | None = None, pictures: Collection[str] = ()) -> str:
+    """pictures: the files beside it that are shown."""
     lines = [
         f"# Drills of {escaped(report.cluster)}: {report.outcome}",
         "",
@@ -41,7 +43,7 @@ def written(report: SuiteReport, compared: Comparison | None = None) -> str:
         *(_compared(compared) if compared else ()),
     ]
     for drill in report.drills:
-        lines += ["", *_drill(drill)]
+        lines += ["", *_drill(drill, beside(drill, report), pictures)]
     return "\n".join(lines) + "\n"
 
 
@@ -68,11 +70,11 @@ def _compared(compared: Comparison) -> Iterator[str]:
     yield from ("", *(f"- {escaped(note)}" for note in notes)) if notes else ()
 
 
-def _drill(drill: DrillReport) -> Iterator[str]:
+def _drill(drill: DrillReport, quiet: Beside | None, pictures: Collection[str]) -> Iterator[str]:
     yield f"## {escaped(drill.name)}: {drill.outcome}"
     if drill.budget:
         yield ""
-        yield from _budget(drill.budget, drill)
+        yield from _budget(drill.budget, drill, quiet)
     for number, run in enumerate(drill.runs, start=1):
         gap = words.duration(run.outage.longest_gap_s)
         yield from (
@@ -84,12 +86,14 @@ def _drill(drill: DrillReport) -> Iterator[str]:
             "```",
             "",
         )
+        if (picture := picture_file(drill.name, number)) in pictures:
+            yield from (f"![Timeline of run {number}]({picture})", "")
         for verdict in run.verdicts:
             yield f"- **{verdict.outcome}** {escaped(verdict.name)}: {escaped(verdict.sentence)}"
             yield from (f"  - {escaped(line)}" for line in verdict.evidence)
 
 
-def _budget(budget: Budget, drill: DrillReport) -> Iterator[str]:
+def _budget(budget: Budget, drill: DrillReport, quiet: Beside | None) -> Iterator[str]:
     row = drill_summary(drill)
     said = budget.sentence or budget.fault
     yield from _table(
@@ -101,6 +105,7 @@ def _budget(budget: Budget, drill: DrillReport) -> Iterator[str]:
             ),
             ("computed", words.duration(budget.typical_s), words.duration(budget.worst_s), said),
             ("measured", words.duration(row.gap_s.median), words.duration(row.gap_s.most), "longest gap: median, max"),
+            *(quiet.rows if quiet else ()),
         ],
     )
 

@@ -15,6 +15,7 @@ from haplane.reports.suite import comparison as comparing
 from haplane.reports.suite import report as suites
 from haplane.reports.suite import spread_svg, timeline_svg, words
 from haplane.reports.suite.comparison import Comparison
+from haplane.reports.suite.quiet import Beside, beside
 from haplane.reports.suite.report import DrillSummary, SuiteReport
 from haplane.reports.suite.timeline import views
 
@@ -44,7 +45,7 @@ class RunSection:
 
 @dataclass(frozen=True)
 class DrillSection:
-    """budget: rows of link, typical, worst, because."""
+    """budget: rows of link, typical, worst, because. quiet: rows of what, median, max, because."""
 
     anchor: str
     name: str
@@ -54,6 +55,7 @@ class DrillSection:
     sentence: str
     affects: str
     budget: tuple[tuple[str, str, str, str], ...]
+    quiet: tuple[tuple[str, str, str, str], ...]
     spread: str
     runs: tuple[RunSection, ...]
 
@@ -63,7 +65,10 @@ def written(report: SuiteReport, compared: Comparison | None = None) -> str:
         report=report,
         summary=suites.in_one_line(report),
         headings=suites.HEADINGS,
-        drills=[_drill(drill, f"drill-{number}") for number, drill in enumerate(report.drills, start=1)],
+        drills=[
+            _drill(drill, beside(drill, report), f"drill-{number}")
+            for number, drill in enumerate(report.drills, start=1)
+        ],
         compared=compared,
         comparing=comparing,
         words=words,
@@ -71,7 +76,7 @@ def written(report: SuiteReport, compared: Comparison | None = None) -> str:
     )
 
 
-def _drill(drill: DrillReport, anchor: str) -> DrillSection:
+def _drill(drill: DrillReport, quiet: Beside | None, anchor: str) -> DrillSection:
     row = suites.drill_summary(drill)
     return DrillSection(
         anchor=anchor,
@@ -82,6 +87,7 @@ def _drill(drill: DrillReport, anchor: str) -> DrillSection:
         sentence=drill.budget.sentence if drill.budget else "",
         affects=drill.budget.affects if drill.budget else "",
         budget=tuple(_budget(drill)),
+        quiet=quiet.rows if quiet else (),
         spread=spread_svg.draw(drill, name=f"{anchor}-spread"),
         runs=tuple(_run(run, number, f"{anchor}-run-{number}") for number, run in enumerate(drill.runs, start=1)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ class SuiteReport:
     """cluster: its name. haplane: the version that ran the drills. when: ISO 8601.
 
     environment: lines about where it was measured, e.g. the kernel. not_run: the name of a drill and why.
+    quiet_gaps_s: the longest gap of each window without a fault (`drills.noise`).
     """
 
     cluster: str
@@ -23,6 +25,7 @@ class SuiteReport:
     environment: tuple[str, ...]
     drills: tuple[DrillReport, ...]
     not_run: tuple[tuple[str, str], ...] = ()
+    quiet_gaps_s: tuple[float, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -80,6 +83,11 @@ def drill_summary(drill: DrillReport) -> DrillSummary:
         not_served=spread(run.outage.not_served for run in drill.runs),
         on_return=measured["failed_on_return"],
     )
+
+
+def picture_file(drill: str, run: int) -> str:
+    """What the timeline of a drill's run is called as a file of the report; runs count from 1."""
+    return f"{re.sub('[^A-Za-z0-9._-]+', '-', drill)}-{run}.png"
 
 
 # -- the summary as a table, wherever it is shown

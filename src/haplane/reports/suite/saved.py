@@ -1,29 +1,34 @@
 """The suite as JSON, and back into what comparisons need.
 
-Version 1: {kind, version, cluster, haplane, when, environment, outcome, drills, not_run}; drills are those of
-`reports.drill.as_json`, not_run is [{name, why}]. Times in seconds; what is not known, or has no bound, is null.
+Version 1: {kind, version, cluster, haplane, when, environment, outcome, drills, not_run, pictures, quiet}; drills are
+those of `reports.drill.as_json`, not_run is [{name, why}], pictures are files beside it. quiet is {window_s, gaps_s,
+beside}: the longest gap of each window without a fault, and [{drill, from_fault_s, quiet_s}] for drills with a gap that
+is hardly longer. Times in seconds; what is not known, or has no bound, is null.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from haplane.drills.checkers import Outcome
+from haplane.drills.noise import WINDOW_S
 from haplane.model.cluster import Value
 from haplane.model.errors import UsageError
 from haplane.reports import drill as drills
 from haplane.reports.drill import Spread, spread
+from haplane.reports.suite.quiet import Beside, beside
 from haplane.reports.suite.report import DrillSummary, SuiteReport, SuiteSummary
 
 KIND, VERSION = "haplane-drill-suite", 1
 
 
-def as_json(report: SuiteReport) -> dict[str, Value]:
+def as_json(report: SuiteReport, pictures: Collection[str] = ()) -> dict[str, Value]:
     return {
         "kind": KIND,
         "version": VERSION,
@@ -34,11 +39,22 @@ def as_json(report: SuiteReport) -> dict[str, Value]:
         "outcome": report.outcome.value,
         "drills": [drills.as_json(drill) for drill in report.drills],
         "not_run": [{"name": name, "why": why} for name, why in report.not_run],
+        "pictures": list(pictures),
+        "quiet": {
+            "window_s": WINDOW_S,
+            "gaps_s": [round(gap_s, 6) for gap_s in report.quiet_gaps_s],
+            "beside": [_beside_json(each) for drill in report.drills if (each := beside(drill, report))],
+        },
     }
 
 
-def written(report: SuiteReport) -> str:
-    return json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
+def _beside_json(each: Beside) -> Value:
+    spreads = {"from_fault_s": each.from_fault, "quiet_s": each.quiet}
+    return {"drill": each.drill, **{name: drills.spread_json(one) for name, one in spreads.items()}}
+
+
+def written(report: SuiteReport, pictures: Collection[str] = ()) -> str:
+    return json.dumps(as_json(report, pictures), indent=2, allow_nan=False) + "\n"
 
 
 # -- reading; keys that are not needed here may be there

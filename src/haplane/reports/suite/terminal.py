@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haplane.drills.checkers import Outcome
+from haplane.drills.noise import WINDOW_S
 from haplane.reports.suite import comparison as comparing
+from haplane.reports.suite import words
 from haplane.reports.suite.comparison import Comparison
-from haplane.reports.suite.report import HEADINGS, SuiteReport, cells, in_one_line, summary
+from haplane.reports.suite.quiet import beside
+from haplane.reports.suite.report import HEADINGS, SuiteReport, cells, drill_summary, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,10 +31,18 @@ def render(report: SuiteReport, compared: Comparison | None = None) -> Renderabl
     for number in shown:
         is_number = number > 1
         table.add_column(HEADINGS[number], justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
-    for row in summary(report).drills:
+    for drill in report.drills:
+        row = drill_summary(drill)
         styles = {1: _STYLES[row.outcome]}
         table.add_row(*(Text(cells(row)[number], styles.get(number, "")) for number in shown))
+        quiet = beside(drill, report)
+        for what, median, most, _ in quiet.rows if quiet else ():
+            under = {"drill": f"  {what}", "measured": median, "max": most}
+            table.add_row(*(Text(under.get(HEADINGS[number], ""), "dim") for number in shown))
     parts: list[RenderableType] = [table] if report.drills else []
+    if any(beside(drill, report) for drill in report.drills):
+        count = words.plural(len(report.quiet_gaps_s), "window")
+        parts.append(Text(f"quiet windows: the longest gaps of {count} of {WINDOW_S:g} s without a fault", "dim"))
     parts += [Text.assemble("not run: ", (name, "bold"), f": {why}") for name, why in report.not_run]
     if compared:
         parts += [Text(line) for line in ("", *comparing.lines(compared), "")]
