@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from haplane.components.settings import Settings
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import Address, Cluster, Machine, Role
+from haplane.model.cluster import Address, Cluster, KeyPath, Machine, Role, Sections
 
 # Where haplane keeps what it needs on a machine.
 STATE = "/var/lib/haplane"
 LIBEXEC = "/usr/local/lib/haplane"
 RUN = "/run/haplane"
+APISERVER_PORT = 6443
+# The balancer's health page: loopback only. keepalived asks it.
+HEALTH_PORT = 8404
 # The slice of what clients depend on, see `host`.
 SLICE = "haplane.slice"
 
@@ -162,6 +166,39 @@ class View:
     @property
     def bundle_folder(self) -> str:
         return f"{STATE}/bundles/{self.bundle.folder_name if self.bundle else 'not-built-yet'}"
+
+
+# Where cluster.yaml speaks of a component on one machine, and what it says there; later ones win.
+Given = tuple[tuple[KeyPath, Sections], ...]
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """A program that balances, as the rest knows it.
+
+    name: of the component, its unit and its key in cluster.yaml; title: as people call it. health_path: of its health
+    page, which answers as long as it works; knows_the_ready: with 503 while it knows of no apiserver that is ready.
+    authority: where its machines have the cluster's CA certificate. settings: what it is told, given: of that by the
+    file.
+    """
+
+    name: str
+    title: str
+    health_path: str
+    knows_the_ready: bool
+    authority: str
+    settings: Callable[[View], Settings]
+    given: Callable[[View], Given]
+    design: Callable[[View], ComponentDesign]
+
+    @property
+    def unit(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def down_file(self) -> str:
+        """keepalived follows it: 0 while the balancer runs, 1 from the moment it ends."""
+        return f"{RUN}/{self.name}-down"
 
 
 def join_host_port(address: Address, port: int) -> str:

@@ -11,8 +11,21 @@ import math
 import re
 from dataclasses import dataclass
 
-from haplane.components import haproxy, waiting
-from haplane.components.base import LIBEXEC, RUN, SLICE, ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components import waiting
+from haplane.components.balancer import balancer_of
+from haplane.components.base import (
+    HEALTH_PORT,
+    LIBEXEC,
+    RUN,
+    SLICE,
+    ComponentDesign,
+    File,
+    FileSet,
+    Given,
+    Load,
+    View,
+    join_host_port,
+)
 from haplane.components.settings import Setting, Settings, lines, overridden, time_ms, whole
 from haplane.components.templates import render
 from haplane.model.cluster import Cast, Cluster, Interface
@@ -31,9 +44,9 @@ global_defs {
 {{ global_defs }}\
 }
 
-# Dead: haproxy.service says so the moment it ends.
+# Dead: {{ balancer.unit }} says so the moment it ends.
 track_file balancer_dead {
-  file {{ down_file }}
+  file {{ balancer.down_file }}
   weight 0
 }
 
@@ -78,9 +91,9 @@ vrrp_sync_group endpoint {
 
 CHECK = """\
 #!/bin/sh
-# Does this machine's HAProxy answer, and is the machine not cut off? Asked by keepalived.
+# Does this machine's {{ balancer.title }} answer, and is the machine not cut off? Asked by keepalived.
 status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out '%{http_code}' \\
-  http://127.0.0.1:{{ port }}{{ path }}) || exit 1
+  http://127.0.0.1:{{ port }}{{ balancer.health_path }}) || exit 1
 {% if peers %}
 [ "$status" != 503 ] && exit 0
 # It knows of no apiserver that is ready. That may be so everywhere; but who reaches no other balancer either is cut
@@ -141,11 +154,16 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             ),
             "advert_int": Setting(f"{timers.advert_ms / 1000:g}", "the VIP moves after 3 of them and the skew"),
             **(unicast if cluster.endpoint.cast is Cast.UNICAST and len(cluster.balancers) > 1 else {}),
-            **waiting.keepalived_settings(view, vip, haproxy.SOCKET),
+            **waiting.keepalived_settings(view, vip),
         },
     }
-    own = (("keepalived",), cluster.keepalived), (("machines", machine.name, "keepalived"), machine.keepalived)
-    return overridden(derived, *own)
+    return overridden(derived, *given(view))
+
+
+def given(view: View) -> Given:
+    """Where cluster.yaml speaks of it."""
+    machine = view.machine
+    return (("keepalived",), view.cluster.keepalived), (("machines", machine.name, "keepalived"), machine.keepalived)
 
 
 def config_test(system: str) -> str:
@@ -170,14 +188,15 @@ DROP_IN = """\
 # Written by haplane.
 [Unit]
 Wants=network-online.target
-After=network-online.target haproxy.service
+After=network-online.target {{ balancer.unit }}
 StartLimitIntervalSec=0
 [Service]
 Restart=always
 RestartSec=1
 Slice={{ slice }}
-# HAProxy writes it too, but may have been started before it was told to.
-ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q haproxy; echo $(( $? != 0 )) > {{ down_file }}'
+# {{ balancer.title }} writes it too, but may have been started before it was told to.
+ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q {{ balancer.name }}; \
+echo $(( $? != 0 )) > {{ balancer.down_file }}'
 # A keepalived that was killed leaves the address behind: two machines would have it.
 {% for vip in vips %}
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
@@ -275,28 +294,28 @@ def _instances(view: View) -> list[dict[str, object]]:
 
 
 def design(view: View) -> ComponentDesign:
-    interface = interface_of(view)
+    interface, balancer = interface_of(view), balancer_of(view.cluster)
     chosen = settings(view)
     config = render(
         CONFIG,
         global_defs=lines(chosen["global_defs"]),
         vrrp_script=lines(chosen["vrrp_script"]),
-        down_file=haproxy.DOWN_FILE,
+        balancer=balancer,
         instances=_instances(view),
         interface=interface,
     )
     check = render(
         CHECK,
         timeout_s=view.timers.check_timeout_ms / 1000,
-        port=haproxy.HEALTH_PORT,
-        path=haproxy.SERVING_PATH,
+        port=HEALTH_PORT,
+        balancer=balancer,
         peers=_other_balancers(view),
     )
     drop_in = render(
         DROP_IN,
         run=RUN,
         slice=SLICE,
-        down_file=haproxy.DOWN_FILE,
+        balancer=balancer,
         vips=[_host_address(vip) for vip in view.cluster.endpoint.vips],
         interface=interface,
     )

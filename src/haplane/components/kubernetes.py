@@ -10,8 +10,7 @@ from collections.abc import Mapping
 import yaml
 
 from haplane.components import etcd
-from haplane.components.base import STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
-from haplane.components.haproxy import APISERVER_PORT
+from haplane.components.base import APISERVER_PORT, STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.model.cluster import Cluster, EtcdTopology, Value
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

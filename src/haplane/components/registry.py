@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from haplane.components import containerd, etcd, haproxy, host, keepalived, kubernetes
+from haplane.components import containerd, etcd, host, keepalived, kubernetes
+from haplane.components.balancer import balancer_of
 from haplane.components.base import ComponentDesign, View
 from haplane.model.cluster import Cluster, EndpointOwner, EtcdTopology, Machine, Role
 
@@ -36,13 +37,17 @@ def _is_changed(cluster: Cluster, machine: Machine) -> bool:
     return machine.roles != {Role.CLIENT}
 
 
+def _balancer_design(view: View) -> ComponentDesign:
+    return balancer_of(view.cluster).design(view)
+
+
 _COMPONENTS: tuple[tuple[Callable[[View], ComponentDesign], Callable[[Cluster, Machine], bool]], ...] = (
     (host.design, _is_changed),
     (containerd.design, _is_node),
     (kubernetes.kubelet_design, _is_node),
     (kubernetes.kubeadm_design, _is_control_plane),
     (etcd.design, _is_external_etcd),
-    (haproxy.design, _is_balancer),
+    (_balancer_design, _is_balancer),
     (keepalived.design, _may_hold_the_vip),
 )
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from haplane.components import etcd, haproxy, keepalived
+from haplane.components.balancer import balancer_of
 from haplane.components.settings import milliseconds
 from haplane.design.design import Design
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
@@ -131,7 +132,7 @@ def holder_resigns(advert_ms: float, priority: int | None, request_interval_s: f
 
 
 def balancer_hangs(interval_ms: float, timeout_ms: float, fall: int) -> Link:
-    """keepalived asks HAProxy's health page every interval; a question that still runs makes it skip the next."""
+    """keepalived asks the balancer's health page every interval; a question that still runs makes it skip the next."""
     apart_ms = interval_ms if timeout_ms < interval_ms else interval_ms + timeout_ms
     last_s = ((fall - 1) * apart_ms + timeout_ms) / 1000
     return Link(
@@ -185,11 +186,13 @@ def _rivals(vrrp: Mapping[str, keepalived.Timing], holder: str) -> tuple[float, 
 
 def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     cluster = design.cluster
+    balancer = balancer_of(cluster)
+    title = balancer.title
     if cluster.endpoint.by is EndpointOwner.EXTERNAL:
         for fault, sentence in (
-            ("power-off-balancer", "power-off of a machine that runs HAProxy"),
-            ("haproxy-death", "HAProxy dies"),
-            ("haproxy-hang", "HAProxy hangs"),
+            ("power-off-balancer", f"power-off of a machine that runs {title}"),
+            (f"{balancer.name}-death", f"{title} dies"),
+            (f"{balancer.name}-hang", f"{title} hangs"),
         ):
             yield Budget(fault, (_outside(),), sentence, NEW)
         return
@@ -211,24 +214,23 @@ def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
         yield Budget("power-off-idle-balancer", (idle,), "power-off of a balancer without the VIP", NOTHING)
     yield Budget("move-vip", resigned, f"the VIP is moved away from {holder} on purpose", NEW)
     yield Budget("keepalived-death", silent, f"keepalived dies on {holder}; its unit removes the VIP there", NEW)
-    yield Budget("keepalived-hang", (_two_holders(*rivals[holder]),), f"keepalived hangs on {holder}", NEW)
+    yield Budget("keepalived-hang", (_two_holders(*rivals[holder], title),), f"keepalived hangs on {holder}", NEW)
     because = "systemd runs the unit's ExecStopPost, which writes the file that keepalived follows (track_file)"
-    yield Budget(
-        "haproxy-death", (Link("detect", *EXIT_NOTICED_S, because), *resigned), f"HAProxy dies on {holder}", NEW
-    )
+    dead = Link("detect", *EXIT_NOTICED_S, because)
+    yield Budget(f"{balancer.name}-death", (dead, *resigned), f"{title} dies on {holder}", NEW)
     check = vrrp[holder]
     hang = balancer_hangs(check.check_interval_ms, check.check_timeout_ms, check.check_fall)
-    yield Budget("haproxy-hang", (hang, *resigned), f"HAProxy hangs on {holder}", NEW)
+    yield Budget(f"{balancer.name}-hang", (hang, *resigned), f"{title} hangs on {holder}", NEW)
 
 
-def _two_holders(advert_ms: float, priority: int | None) -> Link:
+def _two_holders(advert_ms: float, priority: int | None, title: str) -> Link:
     """The kernel goes on answering for the address that a stopped keepalived has added."""
     if priority is None:
         return Link("none", 0.0, 0.0, "the VIP stays on the only machine that can hold it, which goes on answering")
     seconds = (3 * advert_ms + keepalived.skew_ms(priority, advert_ms)) / 1000
     because = (
         f"a BACKUP takes the VIP after {seconds:.3f} s, but the holder keeps it too: each client reaches the one that "
-        "answered ARP last. Both run HAProxy, so most requests are answered, and connections break whenever ARP "
+        "answered ARP last. Both run {title}, so most requests are answered, and connections break whenever ARP "
         "changes. Nothing of ours ends it: restart keepalived there"
     )
     return Link("two holders", 0.0, math.inf, because)
@@ -395,8 +397,8 @@ def _beyond(link: Link, meanwhile: tuple[Link, ...]) -> Link:
 def _node_budgets(cluster: Cluster) -> Iterator[Budget]:
     grace_s = _flag_s(cluster, "controllerManager", "node-monitor-grace-period", 50)
     because = (
-        "static pods run on without it, and HAProxy and keepalived are not its own; the node is NotReady "
-        f"{grace_s:g} s after its last lease, and what runs there is not restarted when it fails"
+        f"static pods run on without it, and {balancer_of(cluster).title} and keepalived are not its own; the node is "
+        f"NotReady {grace_s:g} s after its last lease, and what runs there is not restarted when it fails"
     )
     setting = _flag_key("controllerManager", "node-monitor-grace-period")
     for how, what in (("death", "dies"), ("hang", "hangs")):

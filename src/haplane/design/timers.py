@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
+from haplane.components.balancer import balancer_of
 from haplane.components.base import CALM, Timers
 from haplane.components.keepalived import SKEW_APART_MS, TOP_PRIORITY, priority_step
 from haplane.design.budget import (
@@ -54,7 +55,7 @@ TIMES_FSYNC = 10
 _JUDGED = {
     "power-off-vip-holder": "advert_ms",
     "power-off-balancer": "advert_ms",
-    "haproxy-hang": "check_interval_ms",
+    "{balancer}-hang": "check_interval_ms",
     "etcd-leader-death": "etcd_election_ms",
 }
 _KEEPALIVED_KEYS = {
@@ -153,12 +154,13 @@ def _fixed_endpoint(cluster: Cluster) -> str:
     return ""
 
 
-# -- keepalived's question to HAProxy
+# -- keepalived's question to the balancer
 
 
 def _check(cluster: Cluster, advert_ms: int, target_ms: float) -> tuple[int, int, str]:
     if reason := _fixed_endpoint(cluster):
         return CALM.check_interval_ms, CALM.check_timeout_ms, reason
+    title = balancer_of(cluster).title
     moves_ms = _worst_ms(holder_resigns(advert_ms, TOP_PRIORITY - priority_step(advert_ms), REQUEST_INTERVAL_S))
     shortest = SHORTEST_CHECK_TIMEOUT_MS + CHECK_PAUSE_MS
     for interval_ms in range(CALM.check_interval_ms, shortest - 1, -STEP_MS):
@@ -167,8 +169,8 @@ def _check(cluster: Cluster, advert_ms: int, target_ms: float) -> tuple[int, int
         timeout_ms = max(part, SHORTEST_CHECK_TIMEOUT_MS)
         worst_ms = _worst_ms([balancer_hangs(interval_ms, timeout_ms, CHECK_FALL)]) + moves_ms
         if worst_ms <= target_ms:
-            return interval_ms, timeout_ms, f"the calmest with which a hung HAProxy loses the VIP in {worst_ms:.0f} ms"
-    reason = f"no shorter: a busy HAProxy that lives may take {SHORTEST_CHECK_TIMEOUT_MS} ms to answer"
+            return interval_ms, timeout_ms, f"the calmest with which a hung {title} loses the VIP in {worst_ms:.0f} ms"
+    reason = f"no shorter: a busy {title} that lives may take {SHORTEST_CHECK_TIMEOUT_MS} ms to answer"
     return shortest, SHORTEST_CHECK_TIMEOUT_MS, reason
 
 
@@ -264,8 +266,9 @@ def _unmet(cluster: Cluster, timers: Timers, target_ms: float, because: Mapping[
     keepalived = cluster.endpoint.by is EndpointOwner.KEEPALIVED
     if keepalived and _last_priority(len(cluster.balancers), timers.advert_ms) < 1:
         yield f"{len(cluster.balancers)} balancers cannot share one VIP: VRRP has too few priorities to keep them apart"
+    judged = {fault.format(balancer=balancer_of(cluster).name): timer for fault, timer in _JUDGED.items()}
     for budget in budgets(Design(cluster, timers=timers)):
-        if budget.fault not in _JUDGED:
+        if budget.fault not in judged:
             continue
         links = [link for link in budget.links if link.name not in ONE_APISERVER]
         worst_ms, longest = _worst_ms(links), max(links, key=lambda link: link.worst_s)
@@ -274,7 +277,7 @@ def _unmet(cluster: Cluster, timers: Timers, target_ms: float, because: Mapping[
         elif worst_ms > target_ms:
             yield (
                 f"{budget.fault}: {worst_ms:.0f} ms at worst instead of {target_ms:g} ms; `{longest.name}` alone "
-                f"takes {1000 * longest.worst_s:.0f} ms of it ({longest.because}); {because[_JUDGED[budget.fault]]}"
+                f"takes {1000 * longest.worst_s:.0f} ms of it ({longest.because}); {because[judged[budget.fault]]}"
             )
 
 

@@ -52,6 +52,12 @@ class Cast(StrEnum):
     MULTICAST = "multicast"
 
 
+class BalancerProgram(StrEnum):
+    """What balances."""
+
+    HAPROXY = "haproxy"
+
+
 class BalancerRole(StrEnum):
     """Which machines run the balancer: the control-plane nodes themselves, or machines of its own."""
 
@@ -207,6 +213,7 @@ class Cluster:
     machines: Mapping[str, Machine]
     sources: tuple[BundleSource, ...]
     balancer: BalancerRole = BalancerRole.CONTROL_PLANE
+    balanced_by: BalancerProgram = BalancerProgram.HAPROXY
     etcd: Etcd = Etcd()
     failover: Failover = Failover()
     accept: Mapping[str, str] = field(default_factory=dict)

@@ -169,6 +169,7 @@ def _cluster(given: shape.ClusterFile, document: Document, folder: Path) -> clus
         machines={name: _machine(name, machine, given.ssh, folder) for name, machine in given.machines.items()},
         sources=tuple(_source(source, folder) for source in given.bundle.sources),
         balancer=given.balancer.role,
+        balanced_by=given.balancer.by,
         etcd=cluster.Etcd(topology=etcd.topology, heartbeat_ms=etcd.heartbeat, election_ms=etcd.election),
         failover=cluster.Failover(
             target_ms=failover.target, survive=failover.survive, tell_clients=failover.tell_clients

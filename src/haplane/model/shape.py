@@ -52,16 +52,10 @@ class Endpoint(_Section):
     cast: Annotated[cluster.Cast, values.one_of(cluster.Cast)] = cluster.Cast.UNICAST
 
 
-class BalancerProgram(StrEnum):
-    """What balances."""
-
-    HAPROXY = "haproxy"
-
-
 class Balancer(_Section):
     """What stands in front of the apiservers, and where."""
 
-    by: Annotated[BalancerProgram, values.one_of(BalancerProgram)] = BalancerProgram.HAPROXY
+    by: Annotated[cluster.BalancerProgram, values.one_of(cluster.BalancerProgram)] = cluster.BalancerProgram.HAPROXY
     role: Annotated[cluster.BalancerRole, values.one_of(cluster.BalancerRole)] = cluster.BalancerRole.CONTROL_PLANE
 
 

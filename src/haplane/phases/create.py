@@ -6,8 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-from haplane.components import haproxy
-from haplane.components.base import RUN, STATE, join_host_port
+from haplane.components.base import APISERVER_PORT, RUN, STATE, join_host_port
 from haplane.components.kubernetes import INIT_FILE, PARKED, control_plane_endpoint, join_file
 from haplane.design.design import identity
 from haplane.observe.facts import AUTHORITY, MEMBERSHIP
@@ -74,7 +73,7 @@ rm -rf /etc/kubernetes/tmp
 
 
 class CreateAuthority(Phase):
-    """The CA comes first, so that HAProxy can verify apiservers from its first check on."""
+    """The CA comes first, so that balancers can verify apiservers from its first check on."""
 
     title = "Create the cluster's certificate authority"
 
@@ -142,7 +141,7 @@ class JoinNodes(Phase):
             via=control_plane_endpoint(context.design.view(do.machine)),
         )
         await do.sh(f"set -e\n{_mark('begun join', context)}", shown_as="remember that the join began")
-        url = f"https://{join_host_port(context.cluster.machines[do.machine].address, haproxy.APISERVER_PORT)}/livez"
+        url = f"https://{join_host_port(context.cluster.machines[do.machine].address, APISERVER_PORT)}/livez"
         ask = f"curl --silent --fail --max-time 1 --output /dev/null --cacert {AUTHORITY} {url}"
         # The kubelet starts before the API next to it, and asks it ever more seldom. A restart once it is up ends the
         # wait: measured 14 s from the end of the last join to Ready without it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
-from haplane.components.haproxy import AUTHORITY
 from haplane.model.cluster import Address
 from haplane.model.errors import HaplaneError
 from haplane.phases.context import Context
@@ -18,8 +18,9 @@ async def api_answers(context: Context, machine: str, address: Address, port: in
     Once is not enough: a balancer that is being reloaded still answers with its previous configuration. Raises
     HaplaneError after TIMEOUT_S.
     """
+    balancer = balancer_of(context.cluster)
     ask = (
-        f"curl --silent --fail --max-time 2 --output /dev/null --cacert {AUTHORITY} "
+        f"curl --silent --fail --max-time 2 --output /dev/null --cacert {balancer.authority} "
         f"--connect-to kubernetes:{port}:{join_host_port(address, port)} https://kubernetes:{port}/readyz"
     )
     script = f"""good=0
@@ -36,5 +37,5 @@ done
             f"after its change, {machine} does not reach the API at {join_host_port(address, port)}",
             where=f"{machine}: {ask}",
             why=f"exit code {done.code} for {TIMEOUT_S} s\n{done.stderr.strip()}",
-            hint=f"on {machine}: journalctl -u haproxy -u keepalived -n 50; haplane status shows each view",
+            hint=f"on {machine}: journalctl -u {balancer.name} -u keepalived -n 50; haplane status shows each view",
         )

@@ -7,8 +7,7 @@ import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from haplane.components.base import STATE
-from haplane.components.haproxy import APISERVER_PORT
+from haplane.components.base import APISERVER_PORT, STATE
 from haplane.components.kubernetes import BINARIES
 from haplane.model.bundle import BundleFile
 from haplane.model.errors import CommandFailed, HaplaneError

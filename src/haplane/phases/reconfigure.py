@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from haplane.components import haproxy
-from haplane.components.base import RUN
+from haplane.components.base import APISERVER_PORT, RUN
 from haplane.components.kubernetes import INIT_FILE, PARKED
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.change import Change
@@ -151,7 +151,7 @@ class ReconfigureNodes(Phase):
         )
 
     async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.machines[machine].address, haproxy.APISERVER_PORT)
+        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
 
 
 @asynccontextmanager
@@ -168,7 +168,7 @@ async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
     try:
         await asyncio.sleep(SETTLE_S)
         yield
-        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, haproxy.APISERVER_PORT)
+        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, APISERVER_PORT)
     finally:
         await asyncio.shield(_end_drain(context, do.machine))
 

@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from haplane.components import etcd, haproxy, keepalived
+from haplane.components import etcd, keepalived
+from haplane.components.balancer import balancer_of
+from haplane.components.base import APISERVER_PORT
 from haplane.design.design import Design
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Machine, Role
 from haplane.reports.markup import xml
@@ -18,7 +20,7 @@ WIDTH = 80  # columns
 MOST = 9  # machines of a tier that are drawn one by one; more are drawn by zone
 NAMED = 6  # workers, clients and zones that are named; more are counted
 
-KEEPALIVED, HAPROXY, APISERVER, ETCD = "keepalived", "HAProxy", "apiserver", "etcd"
+KEEPALIVED, APISERVER, ETCD = "keepalived", "apiserver", "etcd"
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def _groups(design: Design, machines: Sequence[Machine]) -> tuple[Group, ...]:
 def _box(design: Design, machine: Machine) -> Box:
     details = {
         KEEPALIVED: lambda: str(keepalived.timing(design.view(machine.name)).priority),
-        HAPROXY: lambda: f":{design.cluster.endpoint.port}",
-        APISERVER: lambda: f":{haproxy.APISERVER_PORT}",
+        balancer_of(design.cluster).title: lambda: f":{design.cluster.endpoint.port}",
+        APISERVER: lambda: f":{APISERVER_PORT}",
         ETCD: lambda: f":{etcd.CLIENT_PORT}",
     }
     parts = (f"{part} {details[part]()}" for part in _runs(design.cluster, machine))
@@ -144,7 +146,7 @@ def _runs(cluster: Cluster, machine: Machine) -> Iterator[str]:
     if Role(cluster.balancer) in machine.roles:
         if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
             yield KEEPALIVED
-        yield HAPROXY
+        yield balancer_of(cluster).title
     if Role.CONTROL_PLANE in machine.roles:
         yield APISERVER
     if (Role.ETCD if cluster.etcd.topology is EtcdTopology.EXTERNAL else Role.CONTROL_PLANE) in machine.roles:
@@ -176,7 +178,7 @@ def _notes(cluster: Cluster) -> Iterator[str]:
     if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         yield f"Adverts of VRRP are {cluster.endpoint.cast}; the number behind keepalived is its priority."
     if cluster.balancer is BalancerRole.CONTROL_PLANE:
-        yield "HAProxy on each machine uses every apiserver that is ready, not only its own."
+        yield f"{balancer_of(cluster).title} on each machine uses every apiserver that is ready, not only its own."
     members = len(cluster.etcd_members)
     writes = f"writes need {members // 2 + 1} of {members} members"
     if cluster.etcd.topology is EtcdTopology.EXTERNAL:

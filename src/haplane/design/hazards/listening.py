@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from haplane.components import etcd, waiting
-from haplane.components.haproxy import APISERVER_PORT, HEALTH_PORT
+from haplane.components.balancer import balancer_of
+from haplane.components.base import APISERVER_PORT, HEALTH_PORT
 from haplane.design.hazards.effective import Told
 from haplane.model.cluster import Address, Cluster, EtcdTopology, Machine, Role, Where
 
@@ -81,7 +82,7 @@ def others(cluster: Cluster, machine: Machine) -> Iterator[Listener]:
         return (Listener(program, address, port, port) for port in ports)
 
     yield from on(None, machine.ssh.port, program="sshd")
-    yield from on(LOOPBACK, HEALTH_PORT, program="HAProxy's health page")
+    yield from on(LOOPBACK, HEALTH_PORT, program=f"{balancer_of(cluster).title}'s health page")
     if waiting.is_used(cluster) and machine in cluster.balancers:
         yield from on(machine.address, waiting.PEERS_PORT, program="HAProxy's peers")
     if machine.roles & {Role.CONTROL_PLANE, Role.WORKER}:

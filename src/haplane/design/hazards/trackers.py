@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from haplane.components import keepalived
-from haplane.components.haproxy import APISERVER_PORT
+from haplane.components.balancer import balancer_of
+from haplane.components.base import APISERVER_PORT
 from haplane.design.design import Design
 from haplane.design.hazards.effective import Told, keepaliveds
 from haplane.design.hazards.finding import Finding
@@ -44,13 +45,14 @@ def check_a_failed_check_moves_the_vip(design: Design) -> Iterator[Finding]:
 
 @hazard("vip-check-weak")
 def check_the_balancer_is_asked(design: Design) -> Iterator[Finding]:
-    """The file beside the script tells when HAProxy is dead; that it hangs, the script alone."""
+    """The file beside the script tells when the balancer is dead; that it hangs, the script alone."""
+    title = balancer_of(design.cluster).title
     for told in keepaliveds(design):
         script = _script(told)
-        cure = "ask HAProxy's own health page, as haplane's script does: leave script out"
+        cure = f"ask {title}'s own health page, as haplane's script does: leave script out"
         where = told.where("script", SCRIPT)
         if not script:
-            yield warning("nothing asks whether HAProxy answers, only whether it runs", cure, where)
+            yield warning(f"nothing asks whether {title} answers, only whether it runs", cure, where)
         elif _WEAK.search(script) and not _ASKS_HTTP.search(script):
             because = f"{script} tells at most that a process exists or a port is open"
             yield warning(because, cure, where)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from haplane.components import haproxy
-from haplane.components.base import View
-from haplane.components.haproxy import APISERVER_PORT, BYTES_PER_CONNECTION, DESCRIPTORS_BESIDES
+from haplane.components.base import APISERVER_PORT, View
+from haplane.components.haproxy import BYTES_PER_CONNECTION, DESCRIPTORS_BESIDES
 from haplane.components.settings import whole
 from haplane.design.hazards.effective import Told
 from haplane.design.hazards.finding import Severity

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median_low
 
-from haplane.components.haproxy import APISERVER_PORT, HEALTH_PORT
+from haplane.components import waiting
+from haplane.components.balancer import balancer_of
+from haplane.components.base import APISERVER_PORT, HEALTH_PORT
 from haplane.design.hazards.finding import Severity
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.observe.preflight.check import (
@@ -160,9 +162,9 @@ def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
     if machine in cluster.etcd_members:
         ports |= dict.fromkeys((2379, 2380, 2381), "etcd")
     if machine in cluster.balancers:
-        ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), "haproxy")
-        if cluster.failover.tell_clients and len(cluster.balancers) > 1:
-            ports[PEERS_PORT] = "haproxy"
+        ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), balancer_of(cluster).name)
+        if waiting.is_used(cluster):
+            ports[PEERS_PORT] = balancer_of(cluster).name
     return ports
 
 
