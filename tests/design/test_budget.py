@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 from tests.model.clusters import three_nodes
 
 from haplane.components.base import Timers
-from haplane.design.budget import (
-    AVOID,
-    Budget,
-    budgets,
-    endpoint_moves,
-    holder_resigns,
-    leader_is_lost,
-    power_off_vip_holder,
-)
+from haplane.design.budget import Budget, budgets, endpoint_moves, holder_resigns, leader_is_lost, power_off_vip_holder
 from haplane.design.design import Design
+from haplane.design.link import AVOID
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, Etcd, EtcdTopology, Machine, Role, Ssh
 
 

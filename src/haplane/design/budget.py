@@ -4,38 +4,23 @@ typical: what the median of many runs should be near; worst: what no run may exc
 infinite: nothing of ours ends it, or it is not known what does. What a link takes is counted for a client that asks
 again and again and counts only answers.
 
-Sources: RFC 9568 section 6.1; keepalived.conf(5); HAProxy's configuration manual, section 5.2 and `timeout check`, and
-its src/check.c (the next check starts an interval after the last one has ended); etcd's raft (the election timeout is
-drawn anew from one to two times the configured one).
+Sources: RFC 9568 section 6.1; keepalived.conf(5); etcd's raft (the election timeout is drawn anew from one to two times
+the configured one); those of `leaving`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from haplane.components import etcd, haproxy, keepalived
+from haplane.components import etcd, keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.settings import milliseconds
+from haplane.design import leaving
 from haplane.design.design import Design
+from haplane.design.link import AVOID, LEAVE, Link
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
-
-
-@dataclass(frozen=True)
-class Link:
-    """One step between the fault and the next answer.
-
-    because: the sentence with the numbers; formula: the same with the names of the settings; setting: the key of
-    cluster.yaml that changes it most, empty if none does.
-    """
-
-    name: str
-    typical_s: float
-    worst_s: float
-    because: str
-    formula: str = ""
-    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,13 +54,10 @@ ETCD_CLIENT_S = 30 + 10
 # Of clients, where nobody says otherwise.
 REQUEST_INTERVAL_S = 0.02
 
-AVOID = "avoid the dead apiserver"
-LEAVE = "leave the hung apiserver"
 OTHER_MEMBER = "ask another member"
 # Links that hold up what goes to one apiserver or member, while the others answer.
 ONE_APISERVER = frozenset({AVOID, LEAVE, OTHER_MEMBER})
 ADVERT = "keepalived.vrrp_instance.advert_int"
-CONNECT = "haproxy.defaults.timeout connect"
 ELECTION = "etcd.election"
 SKEW = "(256 - priority) / 256 * advert_int"
 
@@ -236,76 +218,13 @@ def _two_holders(advert_ms: float, priority: int | None, title: str) -> Link:
     return Link("two holders", 0.0, math.inf, because)
 
 
-# -- apiservers behind HAProxy
-
-
-def _avoid(design: Design) -> Link:
-    """A connection goes to an apiserver whose machine does not answer any more."""
-    count = len(design.cluster.control_plane)
-    return _worst(_give_up(one, count) for one in _balancers(design)) if count > 1 else _no_other_apiserver()
+# -- apiservers behind the balancer
 
 
 def _avoid_apiserver_of(design: Design, machine: str) -> tuple[Link, ...]:
     """Nothing to avoid where no apiserver was."""
-    return (_avoid(design),) if Role.CONTROL_PLANE in design.cluster.machines[machine].roles else ()
-
-
-def _give_up(balancer: haproxy.Timing, apiservers: int) -> Link:
-    connect_s, retries = balancer.connect_ms / 1000, balancer.retries
-    if balancer.redispatch and retries:
-        because = f"a connection to it is given up after timeout connect {connect_s * 1000:.0f} ms and tried on another"
-        cost_s, formula = connect_s, "timeout connect"
-    else:
-        # Between two tries of the same server HAProxy waits min(timeout connect, 1 s).
-        cost_s = (retries + 1) * connect_s + retries * min(connect_s, 1.0)
-        because = (
-            f"a connection to it is tried {retries + 1} times, all on the same apiserver, without option redispatch"
-        )
-        formula = "(retries + 1) * timeout connect + retries * min(timeout connect, 1 s)"
-    because += f"; one in {apiservers} connections goes there"
-    return Link(AVOID, cost_s / apiservers, cost_s, because, formula, CONNECT)
-
-
-def _refused(balancer: haproxy.Timing) -> Link:
-    wait_s = min(balancer.connect_ms / 1000, 1.0)
-    because = (
-        f"its kernel refuses at once; HAProxy takes it out and may wait {wait_s * 1000:.0f} ms before the next one"
-    )
-    return Link(AVOID, 0.0, wait_s, because, "min(timeout connect, 1 s)", CONNECT)
-
-
-def _leave_hung(design: Design, why: str) -> Link:
-    """An apiserver takes connections and does not answer: until its checks have failed and its sessions are ended."""
-    alone = len(design.cluster.control_plane) < 2
-    return _no_other_apiserver() if alone else _worst(_end_sessions(one, why) for one in _balancers(design))
-
-
-def _end_sessions(balancer: haproxy.Timing, why: str) -> Link:
-    fall, one_ms = balancer.fall, min(balancer.connect_ms, balancer.interval_ms) + balancer.check_timeout_ms
-    after_ms = haproxy.sessions_end_after_ms(balancer.connect_ms) + haproxy.LOOK_EVERY_MS
-    worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms + after_ms
-    because = (
-        f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
-        f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
-        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms for those that are just being connected"
-    )
-    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter + 150 ms + "
-    formula += "timeout connect"
-    return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
-
-
-def _no_other_apiserver() -> Link:
-    because = "there is no other apiserver: until this one answers again"
-    return Link(AVOID, math.inf, math.inf, because, setting="machines")
-
-
-def _balancers(design: Design) -> Iterator[haproxy.Timing]:
-    return (haproxy.timing(design.view(one.name)) for one in design.cluster.balancers)
-
-
-def _worst(links: Iterable[Link]) -> Link:
-    """Machines may differ by what the file overrides."""
-    return max(links, key=lambda link: link.worst_s)
+    is_there = Role.CONTROL_PLANE in design.cluster.machines[machine].roles
+    return (leaving.silent(design),) if is_there else ()
 
 
 def _apiserver_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
@@ -313,10 +232,9 @@ def _apiserver_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     one_in = f"one in {count} new connections"
     if design.cluster.balancer is BalancerRole.BALANCER or count > 1:
         sentence = "power-off of a control-plane node that does not hold the VIP (writes: see etcd-leader-death)"
-        yield Budget("power-off-control-plane-node", (_avoid(design), again), sentence, one_in)
-    dead = _worst(map(_refused, _balancers(design))) if count > 1 else _no_other_apiserver()
-    yield Budget("apiserver-death", (dead, again), "an apiserver dies", one_in)
-    hung = _leave_hung(design, "it takes connections and does not answer")
+        yield Budget("power-off-control-plane-node", (leaving.silent(design), again), sentence, one_in)
+    yield Budget("apiserver-death", (leaving.refused(design), again), "an apiserver dies", one_in)
+    hung = leaving.hung(design, "it takes connections and does not answer")
     yield Budget("apiserver-hang", (hung, again), "an apiserver hangs", one_in)
 
 
@@ -359,7 +277,7 @@ def _etcd_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
             yield Budget(f"etcd-leader-{how}", lost, f"the leader of etcd {what}", WRITES)
             continue
         if stacked:
-            client = _leave_hung(design, "the apiserver beside it cannot answer without it")
+            client = leaving.hung(design, "the apiserver beside it cannot answer without it")
             affects = f"one in {members} new connections"
         else:
             client = _other_member(how)

@@ -20,7 +20,6 @@ from haplane.components.keepalived import SKEW_APART_MS, TOP_PRIORITY, priority_
 from haplane.design.budget import (
     ONE_APISERVER,
     REQUEST_INTERVAL_S,
-    Link,
     balancer_hangs,
     budgets,
     endpoint_moves,
@@ -28,6 +27,7 @@ from haplane.design.budget import (
     leader_is_lost,
 )
 from haplane.design.design import Design
+from haplane.design.link import Link
 from haplane.model.cluster import Cluster, EndpointOwner, KeyPath, Machine
 from haplane.model.facts import MachineFacts, MeasuredFacts
 

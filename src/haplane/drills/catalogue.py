@@ -6,8 +6,9 @@ import difflib
 import math
 from dataclasses import dataclass
 
-from haplane.design.budget import Budget, Link, budgets, power_off_vip_holder
+from haplane.design.budget import Budget, budgets, power_off_vip_holder
 from haplane.design.design import Design
+from haplane.design.link import Link
 from haplane.drills import faults
 from haplane.drills.faults import Make
 from haplane.drills.targets import Who
