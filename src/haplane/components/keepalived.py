@@ -89,6 +89,7 @@ vrrp_sync_group endpoint {
 {% endif %}
 """
 
+# num_connects: of TCP. curl 7.88 (Debian 12) knows no time_connect of a handshake that failed (curl/curl#10670).
 CHECK = """\
 #!/bin/sh
 # Does this machine's {{ balancer.title }} answer, and is the machine not cut off? Asked by keepalived.
@@ -99,7 +100,7 @@ status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out
 # It knows of no apiserver that is ready. That may be so everywhere; but who reaches no other balancer either is cut
 # off and serves nobody: it lets go of the VIP, or would take it from the others once it is back.
 for peer in{% for peer in peers %} {{ peer }}{% endfor %}; do
-  connected=$(curl --silent --insecure --max-time 0.15 --output /dev/null --write-out '%{time_connect}' https://$peer/)
+  connected=$(curl --silent --insecure --max-time 0.15 --output /dev/null --write-out '%{num_connects}' https://$peer/)
   case $connected in *[1-9]*) exit 0 ;; esac
 done
 exit 1
