@@ -14,7 +14,6 @@ from haplane.model.cluster import Address, Cluster, KeyPath, Machine, Role, Sect
 STATE = "/var/lib/haplane"
 LIBEXEC = "/usr/local/lib/haplane"
 RUN = "/run/haplane"
-APISERVER_PORT = 6443
 # The balancer's health page: loopback only. keepalived asks it.
 HEALTH_PORT = 8404
 # The slice of what clients depend on, see `host`.
@@ -162,6 +161,11 @@ class View:
         """The machine's place among the nodes, from 0: control-plane nodes first, each kind in the file's order."""
         nodes = dict.fromkeys(one.name for role in _NODES for one in self.cluster.with_role(role))
         return list(nodes).index(self.machine.name)
+
+    @property
+    def authority_file(self) -> str:
+        """The cluster's CA certificate as a component's file."""
+        return self.authority or "(the cluster's CA certificate, made by kubeadm when the cluster is created)\n"
 
     @property
     def bundle_folder(self) -> str:

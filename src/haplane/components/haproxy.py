@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from haplane.components import waiting
 from haplane.components.base import (
-    APISERVER_PORT,
     HEALTH_PORT,
     RUN,
     SLICE,
@@ -27,6 +26,7 @@ from haplane.components.base import (
 )
 from haplane.components.settings import Setting, Settings, lines, one_line, overridden, time_ms, whole
 from haplane.components.templates import render
+from haplane.model.cluster import APISERVER_PORT
 
 # Of its health page: 200, or 503 while it knows of no apiserver that is ready.
 SERVING_PATH = "/apiservers"
@@ -264,7 +264,6 @@ def design(view: View) -> ComponentDesign:
     enable = f"{ENABLE}\n{waiting.haproxy_commands(view)}"
     after_ms = sessions_end_after_ms(timing(view).connect_ms)
     sessions = render(SESSIONS, every_ms=LOOK_EVERY_MS, after_ms=after_ms)
-    authority = view.authority or "(the cluster's CA certificate, made by kubeadm when the cluster is created)\n"
     return ComponentDesign(
         name="haproxy",
         packages=("haproxy",),
@@ -272,7 +271,7 @@ def design(view: View) -> ComponentDesign:
             # First, because the check of haproxy.cfg reads them under their final paths.
             FileSet(
                 (
-                    File(AUTHORITY, authority),
+                    File(AUTHORITY, view.authority_file),
                     File(SESSIONS_FILE, sessions),
                     File(DROP_IN_FILE, drop_in),
                     *waiting.haproxy_files(view),

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import yaml
 
 from haplane.components import etcd
-from haplane.components.base import APISERVER_PORT, STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
-from haplane.model.cluster import Cluster, EtcdTopology, Value
+from haplane.components.base import STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.model.cluster import APISERVER_PORT, Cluster, EtcdTopology, Value
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 

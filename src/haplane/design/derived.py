@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from haplane.components import etcd, keepalived, kubernetes
 from haplane.components.balancer import balancer_of
-from haplane.components.base import APISERVER_PORT, Given, View, join_host_port
+from haplane.components.base import Given, View, join_host_port
 from haplane.components.settings import Setting, Settings
 from haplane.design.design import Design
 from haplane.model.cluster import (
+    APISERVER_PORT,
     BalancerRole,
     Cast,
     Cluster,
@@ -56,6 +57,8 @@ def derived(design: Design, because: Mapping[str, str] | None = None) -> tuple[D
     if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         rows += _keepalived(cluster, views, solved)
     balancer = balancer_of(cluster)
+    if balancer is None:
+        return tuple(rows)
     settings = {name: _with_left_out(balancer.settings(view), balancer.given(view)) for name, view in views.items()}
     return (*rows, *_rows(cluster, balancer.name, settings))
 
@@ -74,10 +77,13 @@ def _cluster(design: Design) -> Iterator[Derived]:
         "endpoint.host",
         _given(cluster, "endpoint", "host"),
     )
+    nothing_between = balancer_of(cluster) is None
     beside = cluster.balancer is BalancerRole.CONTROL_PLANE
     port = _given(cluster, "endpoint", "port")
     by_default = (
-        f"{APISERVER_PORT} is taken by the apiserver beside the balancer"
+        "the apiservers' own: nothing stands in front of them"
+        if nothing_between
+        else f"{APISERVER_PORT} is taken by the apiserver beside the balancer"
         if beside
         else "the apiserver's own port, which is free where no apiserver runs"
     )

@@ -23,6 +23,8 @@ class Link:
     setting: str = ""
 
 
+HANDSHAKE_S = (0.010, 0.050)  # TCP and TLS on a LAN; assumed, (typical, worst)
+
 AVOID = "avoid the dead apiserver"
 LEAVE = "leave the hung apiserver"
 

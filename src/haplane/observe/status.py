@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from haplane.components import haproxy, keepalived
-from haplane.components.base import APISERVER_PORT, join_host_port
-from haplane.model.cluster import Cluster, Machine
+from haplane.components.base import join_host_port
+from haplane.model.cluster import APISERVER_PORT, Cluster, Machine
 from haplane.model.errors import HaplaneError
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 

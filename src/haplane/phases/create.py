@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-from haplane.components.base import APISERVER_PORT, RUN, STATE, join_host_port
+from haplane.components.base import RUN, STATE, join_host_port
 from haplane.components.kubernetes import INIT_FILE, PARKED, control_plane_endpoint, join_file
 from haplane.design.design import identity
+from haplane.model.cluster import APISERVER_PORT
 from haplane.observe.facts import AUTHORITY, MEMBERSHIP
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase

@@ -15,7 +15,8 @@ class StartBalancer(Phase):
     rolls = True
 
     async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components(do.machine)[balancer_of(context.cluster).name])
+        if balancer := balancer_of(context.cluster):
+            await do.component(context.design.components(do.machine)[balancer.name])
 
     async def gate(self, context: Context, machine: str) -> None:
         await api_answers(context, machine, context.cluster.machines[machine].address, context.cluster.endpoint.port)

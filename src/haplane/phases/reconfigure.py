@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from haplane.components import haproxy
-from haplane.components.base import APISERVER_PORT, RUN
+from haplane.components.base import RUN
 from haplane.components.kubernetes import INIT_FILE, PARKED
+from haplane.model.cluster import APISERVER_PORT
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from haplane.components import etcd, keepalived
 from haplane.components.balancer import balancer_of
-from haplane.components.base import APISERVER_PORT
 from haplane.design.design import Design
-from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Machine, Role
+from haplane.model.cluster import APISERVER_PORT, BalancerRole, Cluster, EndpointOwner, EtcdTopology, Machine, Role
 from haplane.reports.markup import xml
 
 WIDTH = 80  # columns
@@ -64,7 +63,7 @@ def picture(design: Design) -> Picture:
     members = [one for one in cluster.etcd_members if one.name not in drawn]
     machines = (
         (_to_balancers(design), cluster.balancers),
-        ("each to every apiserver that is ready", apiservers),
+        (f"each to every apiserver that {_is_used(cluster)}", apiservers),
         ("each to any etcd member", members),
     )
     return Picture(
@@ -125,7 +124,7 @@ def _groups(design: Design, machines: Sequence[Machine]) -> tuple[Group, ...]:
 def _box(design: Design, machine: Machine) -> Box:
     details = {
         KEEPALIVED: lambda: str(keepalived.timing(design.view(machine.name)).priority),
-        balancer_of(design.cluster).title: lambda: f":{design.cluster.endpoint.port}",
+        _balancer(design.cluster): lambda: f":{design.cluster.endpoint.port}",
         APISERVER: lambda: f":{APISERVER_PORT}",
         ETCD: lambda: f":{etcd.CLIENT_PORT}",
     }
@@ -146,11 +145,24 @@ def _runs(cluster: Cluster, machine: Machine) -> Iterator[str]:
     if Role(cluster.balancer) in machine.roles:
         if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
             yield KEEPALIVED
-        yield balancer_of(cluster).title
+        if balancer := _balancer(cluster):
+            yield balancer
     if Role.CONTROL_PLANE in machine.roles:
         yield APISERVER
     if (Role.ETCD if cluster.etcd.topology is EtcdTopology.EXTERNAL else Role.CONTROL_PLANE) in machine.roles:
         yield ETCD
+
+
+def _balancer(cluster: Cluster) -> str:
+    """What people call it; empty if there is none."""
+    balancer = balancer_of(cluster)
+    return balancer.title if balancer else ""
+
+
+def _is_used(cluster: Cluster) -> str:
+    """Which apiservers a balancer uses."""
+    balancer = balancer_of(cluster)
+    return "is ready" if balancer and balancer.knows_the_ready else "takes connections"
 
 
 def _workers(cluster: Cluster) -> Iterator[Tier]:
@@ -177,8 +189,10 @@ def _named(names: Sequence[str]) -> str:
 def _notes(cluster: Cluster) -> Iterator[str]:
     if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         yield f"Adverts of VRRP are {cluster.endpoint.cast}; the number behind keepalived is its priority."
-    if cluster.balancer is BalancerRole.CONTROL_PLANE:
-        yield f"{balancer_of(cluster).title} on each machine uses every apiserver that is ready, not only its own."
+    if not _balancer(cluster):
+        yield "No balancer: whoever asks the endpoint reaches one machine's own apiserver, and the others idle."
+    elif cluster.balancer is BalancerRole.CONTROL_PLANE:
+        yield f"{_balancer(cluster)} on each machine uses every apiserver that {_is_used(cluster)}, not only its own."
     members = len(cluster.etcd_members)
     writes = f"writes need {members // 2 + 1} of {members} members"
     if cluster.etcd.topology is EtcdTopology.EXTERNAL:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from haplane.components.base import View
 from haplane.design.design import Design
-from haplane.design.leaving import haproxy
+from haplane.design.leaving import haproxy, nginx
 from haplane.design.link import Link, no_other_apiserver, worst
 from haplane.model.cluster import BalancerProgram
 
@@ -23,7 +23,10 @@ class _Formulas:
 
 
 _FORMULAS: Mapping[BalancerProgram, _Formulas] = MappingProxyType(
-    {BalancerProgram.HAPROXY: _Formulas(haproxy.silent, haproxy.refused, haproxy.hung)}
+    {
+        BalancerProgram.HAPROXY: _Formulas(haproxy.silent, haproxy.refused, haproxy.hung),
+        BalancerProgram.NGINX: _Formulas(nginx.silent, nginx.refused, nginx.hung),
+    }
 )
 
 

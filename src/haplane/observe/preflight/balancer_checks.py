@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from haplane.components import haproxy
-from haplane.components.base import APISERVER_PORT, View
+from haplane.components.base import View
 from haplane.components.haproxy import BYTES_PER_CONNECTION, DESCRIPTORS_BESIDES
 from haplane.components.settings import whole
 from haplane.design.hazards.effective import Told
 from haplane.design.hazards.finding import Severity
 from haplane.design.hazards.listening import bound
-from haplane.model.cluster import EndpointOwner
+from haplane.model.cluster import APISERVER_PORT, EndpointOwner
 from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, balancers, check, control_plane
 from haplane.observe.preflight.firewall import Packet, dropping_rule
 from haplane.observe.preflight.installed import HAPROXY_FILE, KEEPALIVED_FILE, MOST_BYTES

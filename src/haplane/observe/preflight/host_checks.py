@@ -8,9 +8,9 @@ from statistics import median_low
 
 from haplane.components import waiting
 from haplane.components.balancer import balancer_of
-from haplane.components.base import APISERVER_PORT, HEALTH_PORT
+from haplane.components.base import HEALTH_PORT
 from haplane.design.hazards.finding import Severity
-from haplane.model.cluster import Cluster, Machine, Role
+from haplane.model.cluster import APISERVER_PORT, Cluster, Machine, Role
 from haplane.observe.preflight.check import (
     NotTried,
     Said,
@@ -162,9 +162,10 @@ def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
     if machine in cluster.etcd_members:
         ports |= dict.fromkeys((2379, 2380, 2381), "etcd")
     if machine in cluster.balancers:
-        ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), balancer_of(cluster).name)
-        if waiting.is_used(cluster):
-            ports[PEERS_PORT] = balancer_of(cluster).name
+        if balancer := balancer_of(cluster):
+            ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), balancer.name)
+        if balancer and waiting.is_used(cluster):
+            ports[PEERS_PORT] = balancer.name
     return ports
 
 

@@ -7,9 +7,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from haplane.components.base import APISERVER_PORT, join_host_port
+from haplane.components.base import join_host_port
 from haplane.design.design import Design
-from haplane.model.cluster import Machine, Role
+from haplane.model.cluster import APISERVER_PORT, Machine, Role
 from haplane.observe.preflight.probe import Access, Checked, Encryption, Installed
 
 PKI = "/etc/kubernetes/pki"

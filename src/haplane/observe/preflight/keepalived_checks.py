@@ -136,6 +136,8 @@ def is_as_designed(seen: Seen, name: str, component: str, path: str) -> bool:
     needs=Part.INSTALLED,
 )
 def keepalived_ordered(seen: Seen) -> Iterator[Said]:
+    balancer = balancer_of(seen.cluster)
+    first = ("network-online.target", balancer.unit) if balancer else ("network-online.target",)
     for name, probe in seen.machines.items():
         unit = probe.installed.unit
         if not unit:
@@ -144,9 +146,7 @@ def keepalived_ordered(seen: Seen) -> Iterator[Said]:
             yield NotTried(name, _NOT_CONFIGURED)
         else:
             after, wants = unit.get("After", "").split(), unit.get("Wants", "").split()
-            lacks = [
-                f"After={one}" for one in ("network-online.target", balancer_of(seen.cluster).unit) if one not in after
-            ]
+            lacks = [f"After={one}" for one in first if one not in after]
             if "network-online.target" not in wants:
                 lacks.append("Wants=network-online.target")
             if lacks:

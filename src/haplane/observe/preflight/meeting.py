@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from haplane.components import waiting
-from haplane.components.base import APISERVER_PORT
 from haplane.components.etcd import CLIENT_PORT, PEER_PORT
-from haplane.model.cluster import Address, Cast, Cluster, EndpointOwner, Machine, Role
+from haplane.model.cluster import APISERVER_PORT, Address, Cast, Cluster, EndpointOwner, Machine, Role
 from haplane.observe.preflight import perl
 from haplane.observe.preflight.probe import Meeting, Packet
 
