@@ -177,6 +177,31 @@ Given = tuple[tuple[KeyPath, Sections], ...]
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a machine needs for as many connections as its balancer may take. connections: 0 where nothing says it."""
+
+    connections: int
+    descriptors: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ConfigTest:
+    """How a balancer judges the configuration that is on a machine.
+
+    file: where that is; command: of the test. refusal, warning: what marks the lines that say so.
+    """
+
+    file: str
+    command: str
+    refusal: str
+    warning: str
+
+    def __str__(self) -> str:
+        return " ".join(self.command.split()[:2])
+
+
+@dataclass(frozen=True)
 class Balancer:
     """A program that balances, as the rest knows it.
 
@@ -191,8 +216,10 @@ class Balancer:
     health_path: str
     knows_the_ready: bool
     authority: str
+    config_test: ConfigTest
     settings: Callable[[View], Settings]
     given: Callable[[View], Given]
+    room: Callable[[View], Room]
     design: Callable[[View], ComponentDesign]
 
     @property

@@ -17,10 +17,12 @@ from haplane.components.base import (
     SLICE,
     Balancer,
     ComponentDesign,
+    ConfigTest,
     File,
     FileSet,
     Given,
     Load,
+    Room,
     View,
     join_host_port,
 )
@@ -30,6 +32,7 @@ from haplane.model.cluster import APISERVER_PORT
 
 # Of its health page: 200, or 503 while it knows of no apiserver that is ready.
 SERVING_PATH = "/apiservers"
+CONFIG_FILE = "/etc/haproxy/haproxy.cfg"
 AUTHORITY = "/etc/haproxy/haplane-ca.crt"
 SESSIONS_FILE = "/etc/haproxy/haplane-sessions.lua"
 
@@ -210,6 +213,12 @@ def max_connections(view: View) -> int:
     return max(500, min(MAX_CONNECTIONS, by_files, by_memory))
 
 
+def room(view: View) -> Room:
+    """For maxconn connections, as the file may say it."""
+    maxconn = whole(settings(view)["global"].get("maxconn"), 0)
+    return Room(maxconn, 2 * maxconn + DESCRIPTORS_BESIDES, BYTES_PER_CONNECTION * maxconn)
+
+
 @dataclass(frozen=True)
 class Timing:
     """What decides how long an apiserver that fails is used, as configured. redispatch: a retry goes to another one."""
@@ -277,7 +286,7 @@ def design(view: View) -> ComponentDesign:
                     *waiting.haproxy_files(view),
                 )
             ),
-            FileSet((File("/etc/haproxy/haproxy.cfg", config),), validate="haproxy -c -f ./etc/haproxy/haproxy.cfg"),
+            FileSet((File(CONFIG_FILE, config),), validate=f"haproxy -c -f .{CONFIG_FILE}"),
         ),
         load=Load(f"{enable}\n{RELOAD}", "reload HAProxy (no connection is dropped)"),
         unit="haproxy.service",
@@ -293,8 +302,10 @@ BALANCER = Balancer(
     health_path=SERVING_PATH,
     knows_the_ready=True,
     authority=AUTHORITY,
+    config_test=ConfigTest(CONFIG_FILE, f"haproxy -c -f {CONFIG_FILE}", "[ALERT]", "[WARNING]"),
     settings=settings,
     given=given,
+    room=room,
     design=design,
 )
 

@@ -123,8 +123,8 @@ status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out
 # It knows of no apiserver that is ready. That may be so everywhere; but who reaches no other balancer either is cut
 # off and serves nobody: it lets go of the VIP, or would take it from the others once it is back.
 {% else %}
-# Whether an apiserver is ready {{ balancer.title }} does not know. Where the one beside it is, somebody is served.
 {% if ask_own %}
+# Whether an apiserver is ready {{ balancer.title }} does not know. Where the one beside it is, somebody is served.
 {{ ask_own }} && exit 0
 {% endif %}
 # Who reaches no other machine is cut off and serves nobody: it lets go of the VIP, or would take it from the others

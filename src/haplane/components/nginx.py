@@ -18,10 +18,12 @@ from haplane.components.base import (
     SLICE,
     Balancer,
     ComponentDesign,
+    ConfigTest,
     File,
     FileSet,
     Given,
     Load,
+    Room,
     View,
     join_host_port,
 )
@@ -38,6 +40,8 @@ SYSCTL_FILE = "/etc/sysctl.d/91-haplane-nginx.conf"
 # Two buffers of 16 kB for each client, and what describes its two connections.
 BYTES_PER_CLIENT = 36_000
 MAX_CLIENTS = 10_000
+# nginx's own worker_connections (ngx_core_module).
+DEFAULT_CONNECTIONS = 512
 # Of a worker's connections: listeners, the health page, its channel; and of its descriptors: the log, and spare ones.
 CONNECTIONS_BESIDES = 50
 DESCRIPTORS_BESIDES = 100
@@ -162,10 +166,16 @@ def open_files(view: View) -> int:
     return min(view.measured.open_files, 2 * max_clients(view) + CONNECTIONS_BESIDES + DESCRIPTORS_BESIDES)
 
 
+def room(view: View) -> Room:
+    """For worker_connections, of which each client takes two, as the file may say it."""
+    connections = whole(settings(view)["events"].get("worker_connections"), DEFAULT_CONNECTIONS)
+    return Room(connections, connections + DESCRIPTORS_BESIDES, connections // 2 * BYTES_PER_CLIENT)
+
+
 ENABLE = f"systemctl daemon-reload\nsystemctl enable -q nginx\nsysctl -q -p {SYSCTL_FILE}"
 # systemctl only sends a signal: until no process of before is left that takes connections, old ones do.
 RELOAD = """\
-workers() { pgrep --parent "$(cat /run/nginx.pid)" --full 'worker process$'; }
+workers() { pgrep --parent "$(cat /run/nginx.pid)" --full 'worker process$' || true; }
 before=$(workers)
 systemctl reload nginx
 for i in $(seq 100); do
@@ -174,8 +184,8 @@ for i in $(seq 100); do
   sleep 0.1
 done"""
 DROP_IN_FILE = "/etc/systemd/system/nginx.service.d/haplane.conf"
-# Its own unit waits 5 s for connections to end, and takes no new ones meanwhile: the VIP must be gone before, and
-# watches never end. A master that was killed leaves workers behind, which KillMode=mixed ends.
+# The distribution's unit waits 5 s for connections to end, and takes no new ones meanwhile: the VIP must be gone
+# before, and watches never end. A master that was killed leaves workers behind, which KillMode=mixed ends.
 DROP_IN = """\
 # Written by haplane.
 [Unit]
@@ -269,7 +279,9 @@ BALANCER = Balancer(
     health_path="/",
     knows_the_ready=False,
     authority=AUTHORITY,
+    config_test=ConfigTest(CONFIG_FILE, "nginx -t", "[emerg]", "[warn]"),
     settings=settings,
     given=given,
+    room=room,
     design=design,
 )

@@ -44,8 +44,7 @@ def refuse_unbuilt(cluster: Cluster) -> None:
     """What is designed, linted and rendered already, and not applied yet. Raises HaplaneError."""
     unbuilt = {
         "a balancer on machines of its own (balancer.role: balancer)": cluster.balancer is BalancerRole.BALANCER,
-        f"{cluster.balanced_by} instead of HAProxy (balancer.by: {cluster.balanced_by})": cluster.balanced_by
-        is not BalancerProgram.HAPROXY,
+        "no balancer (balancer.by: none)": cluster.balanced_by is BalancerProgram.NONE,
         "etcd on machines of its own (etcd.topology: external)": cluster.etcd.topology is EtcdTopology.EXTERNAL,
         "an endpoint that somebody else owns (endpoint.by: external)": cluster.endpoint.by is EndpointOwner.EXTERNAL,
         "workers (roles: [worker])": bool(cluster.with_role(Role.WORKER)),

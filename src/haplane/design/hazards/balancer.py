@@ -14,7 +14,7 @@ from haplane.design.design import Design
 from haplane.design.hazards import nginx
 from haplane.design.hazards.effective import Told, haproxies, nginxes
 from haplane.design.hazards.finding import Finding
-from haplane.design.hazards.listening import Bound, bound, others
+from haplane.design.hazards.listening import Bound, bound, clients_line, others
 from haplane.design.hazards.registry import advice, error, hazard, warning
 from haplane.model.cluster import BalancerProgram, EndpointOwner
 
@@ -43,7 +43,7 @@ def check_ports_are_free(design: Design) -> Iterator[Finding]:
 @hazard("lb-nonlocal-bind")
 def check_it_starts_without_the_vip(design: Design) -> Iterator[Finding]:
     for told in (*haproxies(design), *nginxes(design)):
-        line = _clients_line(told)
+        line = clients_line(told)
         vips = {vip.ip for vip in told.cluster.endpoint.vips}
         bound_vips = [one.address for one in line.listeners if one.address in vips] if line else []
         # nginx has no such parameter.
@@ -301,12 +301,7 @@ _STATS_PAGE = re.compile(r"stats (enable|uri|admin|refresh|realm|show-.*)")
 
 def _bound_lines(told: Told) -> list[Bound]:
     control = bound(told, "stats socket", GLOBAL) if told.component == "haproxy" else None
-    return [line for line in (_clients_line(told), control) if line]
-
-
-def _clients_line(told: Told) -> Bound | None:
-    """Where clients connect."""
-    return bound(told, "bind", FRONTEND) if told.component == "haproxy" else bound(told, "listen", "server")
+    return [line for line in (clients_line(told), control) if line]
 
 
 def _time(value_ms: float) -> str:

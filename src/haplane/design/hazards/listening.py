@@ -64,6 +64,11 @@ def bound(told: Told, keyword: str, section: str) -> Bound | None:
     return Bound(program, tuple(_listeners(words[0], program)), tuple(words[1:]), where)
 
 
+def clients_line(told: Told) -> Bound | None:
+    """Where a balancer takes clients' connections."""
+    return bound(told, "bind", "frontend") if told.component == "haproxy" else bound(told, "listen", "server")
+
+
 def _listeners(addresses: str, program: str) -> Iterator[Listener]:
     """ADDRESS:PORT or ADDRESS:FIRST-LAST, several with commas; what is no TCP address (a socket's path) is left out."""
     for one in addresses.split(","):

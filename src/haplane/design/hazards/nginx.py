@@ -16,8 +16,6 @@ from haplane.model.cluster import BalancerProgram, Where
 
 EVENTS, STREAM, SERVER, UPSTREAM, PARAMETERS = "events", "stream", "server", "upstream", "upstream-server"
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-# ngx_core_module.
-DEFAULT_CONNECTIONS = 512
 USE_HAPROXY = "use balancer: {by: haproxy}, which asks every apiserver"
 
 
@@ -105,7 +103,7 @@ def _forbids(told: Told, keyword: str) -> bool:
 def connections_are_too_few(design: Design, clients: int) -> Iterator[Finding]:
     wanted = 2 * clients + nginx.CONNECTIONS_BESIDES
     for told in nginxes(design):
-        text = told.arguments("worker_connections", EVENTS) or str(DEFAULT_CONNECTIONS)
+        text = told.arguments("worker_connections", EVENTS) or str(nginx.DEFAULT_CONNECTIONS)
         if text.isdecimal() and int(text) < wanted:
             because = (
                 f"worker_connections is {text}; {len(design.cluster.machines)} machines may come with {clients} "

@@ -341,15 +341,21 @@ def clock_synchronised(seen: Seen) -> Iterator[Said]:
     "packages-held",
     hazard="topo-reboot-storm",
     sentence="no unattended upgrade restarts what the cluster runs on",
-    cure="apt-mark hold " + " ".join(HOLDABLE),
+    cure="apt-mark hold PACKAGE",
     concerns=changed,
 )
 def packages_held(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
         host = probe.host
-        loose = sorted(host.packages & set(HOLDABLE) - host.held)
+        loose = sorted(host.packages & _used(seen, name) - host.held)
         if host.unattended and "unattended-upgrades" in host.packages and loose:
-            yield Trouble(name, f"unattended-upgrades may restart {', '.join(loose)}", Severity.WARNING)
+            because = f"unattended-upgrades may restart {', '.join(loose)}"
+            yield Trouble(name, because, Severity.WARNING, cure=f"apt-mark hold {' '.join(loose)}")
+
+
+def _used(seen: Seen, name: str) -> set[str]:
+    """Packages that the cluster runs on there: nginx may be somebody else's."""
+    return set(HOLDABLE) & set(seen.design.packages(name))
 
 
 @check(
