@@ -10,6 +10,7 @@ with nginx 1.22.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from haplane.components.base import (
@@ -27,7 +28,7 @@ from haplane.components.base import (
     View,
     join_host_port,
 )
-from haplane.components.settings import Setting, Settings, lines, overridden, parameters, time_ms, whole
+from haplane.components.settings import Setting, Settings, lines, overridden, parameters, whole
 from haplane.components.templates import render
 from haplane.model.cluster import APISERVER_PORT
 
@@ -227,17 +228,29 @@ def timing(view: View) -> Timing:
     chosen = settings(view)
     # What stands in the inner block wins.
     proxy, server = {**chosen["stream"], **chosen["server"]}, chosen["upstream-server"]
-    connect_ms = time_ms(proxy.get("proxy_connect_timeout"), 60_000, unit_ms=1000)
-    tries_ms = time_ms(proxy.get("proxy_next_upstream_timeout"), 0, unit_ms=1000) or math.inf
+    connect_ms = _time_ms(proxy.get("proxy_connect_timeout"), 60_000)
+    tries_ms = _time_ms(proxy.get("proxy_next_upstream_timeout"), 0) or math.inf
     is_on = proxy.get("proxy_next_upstream", Setting("on")).arguments != "off"
     return Timing(
         connect_ms=connect_ms,
         passes_on=is_on and whole(proxy.get("proxy_next_upstream_tries"), 0) != 1 and tries_ms > connect_ms,
         max_fails=whole(server.get("max_fails"), 1),
-        fail_timeout_ms=time_ms(server.get("fail_timeout"), 10_000, unit_ms=1000),
-        idle_ms=time_ms(proxy.get("proxy_timeout"), 600_000, unit_ms=1000),
+        fail_timeout_ms=_time_ms(server.get("fail_timeout"), 10_000),
+        idle_ms=_time_ms(proxy.get("proxy_timeout"), 600_000),
         by_connections="least_conn" in chosen["upstream"],
     )
+
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def _time_ms(setting: Setting | None, otherwise: float) -> float:
+    """As nginx writes times (nginx.org, syntax): 100ms, 1h 30m, or seconds. otherwise: where it is none."""
+    text = setting.arguments if setting else ""
+    parts = re.findall(r"([0-9]+)(ms|[smhdw])?", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
+        return otherwise
+    return sum(float(number) * _UNITS_MS[unit or "s"] for number, unit in parts)
 
 
 def design(view: View) -> ComponentDesign:

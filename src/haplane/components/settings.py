@@ -75,7 +75,7 @@ def whole(setting: Setting | None, otherwise: int) -> int:
 
 
 def milliseconds(text: str, *, unit_ms: float) -> float | None:
-    """Of a time as HAProxy, nginx and keepalived write it: 250ms, 24h, or a number in the given unit. None: none."""
+    """Of a time as HAProxy and keepalived write it: 250ms, 24h, or a number in the given unit. None: not a time."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d)?", text.strip())
     if not found:
         return None
