@@ -9,11 +9,10 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.clusters import three_nodes
+from tests.model.clusters import balanced_by, three_nodes
 
 from haplane.components.base import Timers
 from haplane.design.budget import (
-    AVOID,
     Budget,
     budgets,
     endpoint_moves,
@@ -24,7 +23,18 @@ from haplane.design.budget import (
     power_off_vip_holder,
 )
 from haplane.design.design import Design
-from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, Etcd, EtcdTopology, Machine, Role, Ssh
+from haplane.design.link import AVOID
+from haplane.model.cluster import (
+    BalancerProgram,
+    BalancerRole,
+    Cluster,
+    EndpointOwner,
+    Etcd,
+    EtcdTopology,
+    Machine,
+    Role,
+    Ssh,
+)
 
 LEASES = ("kube-controller-manager", "kube-scheduler")
 
@@ -64,7 +74,24 @@ def external() -> Cluster:
     return replace(cluster, endpoint=replace(cluster.endpoint, by=EndpointOwner.EXTERNAL))
 
 
-CLUSTERS = {"three": three_nodes(), "one": one_node(), "dedicated": dedicated(), "external": external()}
+def one_of(cluster: Cluster) -> Cluster:
+    return replace(cluster, machines={"cp1": cluster.machines["cp1"]})
+
+
+NGINX, NOBODY = balanced_by(BalancerProgram.NGINX), balanced_by(BalancerProgram.NONE)
+CLUSTERS = {
+    "three": three_nodes(),
+    "one": one_node(),
+    "dedicated": dedicated(),
+    "external": external(),
+    "nginx": NGINX,
+    "one with nginx": one_of(NGINX),
+    "dedicated nginx": replace(dedicated(), balanced_by=BalancerProgram.NGINX),
+    "external nginx": replace(external(), balanced_by=BalancerProgram.NGINX),
+    "nobody": NOBODY,
+    "one with nobody": one_of(NOBODY),
+    "external nobody": replace(external(), balanced_by=BalancerProgram.NONE),
+}
 
 
 # -- what was measured in a lab of three control-plane nodes on two processors
@@ -243,6 +270,105 @@ def test_a_dedicated_balancer_takes_no_apiserver_with_it() -> None:
     assert found["etcd-follower-hang"].worst_s > 30
 
 
+# -- nginx
+
+
+def test_nginx_never_leaves_a_hung_apiserver_and_says_so() -> None:
+    found = of(NGINX)
+    for fault in ("apiserver-hang", "etcd-follower-hang", "etcd-follower-death"):
+        leave = found[fault].links[0]
+        assert math.isinf(leave.worst_s), fault
+        assert "until it is healed" in leave.because
+        assert leave.setting == "balancer.by"
+    # The other apiservers answer meanwhile.
+    assert found["apiserver-hang"].typical_s < NOISE_S
+
+
+def test_nginx_passes_a_connection_to_a_silent_machine_on_after_its_connect_timeout() -> None:
+    avoid = of(NGINX)["power-off-control-plane-node"].links[0]
+    assert (avoid.worst_s, avoid.setting) == (pytest.approx(0.1), "nginx.stream.proxy_connect_timeout")
+    slow = replace(NGINX, nginx={"server": {"proxy_connect_timeout": "2s"}, "upstream-server": {"fail_timeout": 30}})
+    avoid = of(slow)["power-off-control-plane-node"].links[0]
+    assert avoid.worst_s == pytest.approx(2)
+    assert "fail_timeout of 30 s" in avoid.because
+
+
+@pytest.mark.parametrize(
+    ("lines", "closed"),
+    [
+        ({}, False),
+        ({"proxy_next_upstream": "off"}, True),
+        ({"proxy_next_upstream_tries": 1}, True),
+        ({"proxy_next_upstream_timeout": "90ms"}, True),
+        ({"proxy_next_upstream_timeout": 0}, False),
+    ],
+)
+def test_a_connection_that_nginx_does_not_pass_on_is_closed(lines: dict[str, str | int], closed: bool) -> None:
+    for fault in ("power-off-control-plane-node", "apiserver-death"):
+        because = of(replace(NGINX, nginx={"stream": lines}))[fault].links[0].because
+        assert ("closed: its client has to ask again" in because) == closed, fault
+
+
+def test_a_dead_and_a_hung_nginx_move_the_vip_as_haproxy_does() -> None:
+    found, of_haproxy = of(NGINX), of(three_nodes())
+    assert not {"haproxy-death", "haproxy-hang"} & set(found)
+    for how in ("death", "hang"):
+        assert found[f"nginx-{how}"].worst_s == of_haproxy[f"haproxy-{how}"].worst_s
+        assert found[f"nginx-{how}"].sentence.startswith("nginx")
+
+
+def test_two_holders_are_said_to_run_what_they_run() -> None:
+    for cluster, both_run in ((three_nodes(), "HAProxy"), (NGINX, "nginx"), (NOBODY, "an apiserver")):
+        assert f"Both run {both_run}," in of(cluster)["keepalived-hang"].links[0].because
+
+
+# -- no balancer
+
+
+def test_without_a_balancer_a_dead_apiserver_is_left_when_the_vip_has_moved() -> None:
+    found = of(NOBODY)
+    dead, hung = found["apiserver-death"], found["apiserver-hang"]
+    # 3 questions, one every 0.5 s; a hung one has 0.4 s for the last.
+    assert dead.links[0].worst_s == pytest.approx(1.55)
+    assert hung.links[0].worst_s == pytest.approx(1.9)
+    assert [link.name for link in dead.links] == ["detect", "hand over", "take over", "announce", "reconnect"]
+    assert dead.links[0].setting == hung.links[0].setting == "keepalived.vrrp_script.interval"
+    assert dead.affects == hung.affects == "new connections"
+    assert not [fault for fault in found if fault.startswith(("haproxy", "nginx"))]
+
+
+def test_without_a_balancer_nobody_waits_for_an_apiserver_that_the_vip_has_left() -> None:
+    found = of(NOBODY)
+    assert AVOID not in {link.name for link in found["power-off-vip-holder"].links}
+    assert found["power-off-vip-holder"].worst_s == found["keepalived-death"].worst_s
+    assert (found["power-off-control-plane-node"].worst_s, found["power-off-control-plane-node"].affects) == (
+        0,
+        "nothing a client sees",
+    )
+
+
+def test_without_a_balancer_a_lost_member_of_etcd_moves_the_vip() -> None:
+    found = of(NOBODY)
+    assert found["etcd-follower-hang"].worst_s == pytest.approx(found["apiserver-hang"].worst_s)
+    assert found["etcd-follower-hang"].typical_s < NOISE_S, "mostly the VIP is elsewhere"
+    slower = of(replace(NOBODY, keepalived={"vrrp_script": {"interval": 4}}))
+    assert slower["etcd-follower-hang"].worst_s > found["etcd-follower-hang"].worst_s + 10
+    assert slower["etcd-leader-hang"].worst_s > found["etcd-leader-hang"].worst_s + 5
+
+
+def test_without_a_balancer_nothing_is_promised_for_a_single_machine() -> None:
+    for fault in ("apiserver-death", "apiserver-hang"):
+        assert math.isinf(of(one_of(NOBODY))[fault].worst_s)
+
+
+def test_what_a_load_balancer_of_yours_does_with_apiservers_is_not_known() -> None:
+    found = of(CLUSTERS["external nobody"])
+    for fault in ("apiserver-death", "apiserver-hang", "power-off-control-plane-node"):
+        assert found[fault].links[0].setting == "endpoint.by"
+        assert math.isinf(found[fault].worst_s)
+    assert "power-off-balancer" not in found
+
+
 # -- laws
 
 
@@ -264,6 +390,10 @@ GROWING = {
     "interval": (st.integers(401, 9000), lambda ms: {"keepalived": {"vrrp_script": {"interval": ms / 1000}}}),
     "connect": (st.integers(1, 9000), lambda ms: {"haproxy": {"defaults": {"timeout connect": f"{ms}ms"}}}),
     "check": (st.integers(1, 9000), lambda ms: {"haproxy": {"defaults": {"timeout check": f"{ms}ms"}}}),
+    "nginx's connect": (
+        st.integers(1, 9000),
+        lambda ms: {"nginx": {"stream": {"proxy_connect_timeout": f"{ms}ms"}}},
+    ),
     "inter": (st.integers(1, 9000), lambda ms: {"haproxy": {"default-server": {"inter": f"{ms}ms"}}}),
     "fastinter": (st.integers(1, 9000), lambda ms: {"haproxy": {"default-server": {"fastinter": f"{ms}ms"}}}),
     "heartbeat": (st.integers(1, 9000), lambda ms: {"etcd": Etcd(heartbeat_ms=ms)}),
@@ -277,7 +407,8 @@ GROWING = {
 def test_budgets_never_shrink_when_a_timer_grows(timer: str, data: st.DataObject) -> None:
     values, changes = GROWING[timer]
     shorter, longer = sorted((data.draw(values), data.draw(values)))
-    before, after = (of(replace(three_nodes(), **changes(value))) for value in (shorter, longer))
+    cluster = balanced_by(data.draw(st.sampled_from(BalancerProgram)))
+    before, after = (of(replace(cluster, **changes(value))) for value in (shorter, longer))
     for fault in before:
         assert after[fault].worst_s >= before[fault].worst_s - 1e-9, fault
         assert after[fault].typical_s >= before[fault].typical_s - 1e-9, fault

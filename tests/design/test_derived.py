@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from tests.model.clusters import three_nodes
+from tests.model.clusters import balanced_by, three_nodes
 
-from haplane.components import haproxy, keepalived
+from haplane.components import haproxy, keepalived, nginx
 from haplane.components.base import Measured, Timers
 from haplane.design.derived import Derived, derived
 from haplane.design.design import Design
-from haplane.model.cluster import BalancerRole, Cast, EndpointOwner, Etcd, EtcdTopology, Role, Where
+from haplane.model.cluster import BalancerProgram, BalancerRole, Cast, EndpointOwner, Etcd, EtcdTopology, Role, Where
 from haplane.model.file import read_cluster
 
 FILE = """\
@@ -36,10 +37,14 @@ def row(rows: tuple[Derived, ...], subject: str, name: str) -> Derived:
     return found
 
 
-def test_every_setting_of_both_daemons_is_in_the_table_with_its_value() -> None:
-    design = Design(three_nodes())
+@pytest.mark.parametrize(("by", "balancer"), [(BalancerProgram.HAPROXY, haproxy), (BalancerProgram.NGINX, nginx)])
+def test_every_setting_of_both_daemons_is_in_the_table_with_its_value(
+    by: BalancerProgram, balancer: ModuleType
+) -> None:
+    design = Design(balanced_by(by))
     rows = derived(design)
-    for component, module in (("keepalived", keepalived), ("haproxy", haproxy)):
+    assert {one.subject.partition(" ")[0] for one in rows} == {"cluster", "etcd", "keepalived", by}
+    for component, module in (("keepalived", keepalived), (by, balancer)):
         for name in design.cluster.machines:
             for section, lines in module.settings(design.view(name)).items():
                 for keyword, setting in lines.items():
@@ -147,6 +152,11 @@ OVERRIDES = [
     ),
     ("haproxy", "inter", "1s", "haproxy: {default-server: {inter: 1s}}"),
 ]
+OVERRIDES_OF_NGINX = [
+    ("nginx", "proxy_timeout", "1h", "nginx: {stream: {proxy_timeout: 1h}}"),
+    ("nginx", "fail_timeout", "2s", "nginx: {upstream-server: {fail_timeout: 2s}}"),
+    ("nginx", "least_conn", "(left out)", "nginx: {upstream: {least_conn: false}}"),
+]
 
 
 @pytest.mark.parametrize(("subject", "name", "value", "line"), OVERRIDES)
@@ -161,6 +171,22 @@ def test_the_key_that_is_named_overrides_the_value(subject: str, name: str, valu
     assert after.value == value
     assert after.given is not None
     assert after.given.key == before.override
+
+
+@pytest.mark.parametrize(("subject", "name", "value", "line"), OVERRIDES_OF_NGINX)
+def test_the_key_that_is_named_overrides_the_value_of_nginx(subject: str, name: str, value: str, line: str) -> None:
+    text = f"{FILE}balancer: {{by: nginx}}\n"
+    before, after = (row(derived(of_file(one)), subject, name) for one in (text, f"{text}{line}\n"))
+    assert (before.value != value, after.value) == (True, value)
+    assert after.given is not None
+    assert after.given.key == before.override
+
+
+def test_without_a_balancer_there_is_none_in_the_table() -> None:
+    rows = derived(Design(balanced_by(BalancerProgram.NONE)))
+    assert {one.subject.partition(" ")[0] for one in rows} == {"cluster", "etcd", "keepalived"}
+    assert "nothing stands in front" in row(rows, "cluster", "endpoint port").because
+    assert row(rows, "keepalived", "fall").value == "3"
 
 
 def test_interfaces_are_measured_unless_the_file_names_them() -> None:

@@ -15,7 +15,7 @@ from haplane.components.base import CALM, Timers
 from haplane.design.budget import ONE_APISERVER, budgets
 from haplane.design.design import Design
 from haplane.design.timers import solve
-from haplane.model.cluster import Cluster, EndpointOwner, Etcd, Failover, Machine, Role, Ssh
+from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner, Etcd, Failover, Machine, Role, Ssh
 from haplane.model.facts import MachineFacts, MeasuredFacts
 
 UNKNOWN = MeasuredFacts()
@@ -80,6 +80,22 @@ def test_a_target_that_can_be_met_is_met() -> None:
     assert misses(cluster, slower) == ["haproxy-hang"]
     slower = replace(solution.timers, etcd_election_ms=solution.timers.etcd_election_ms + 30)
     assert misses(cluster, slower) == ["etcd-leader-death"]
+
+
+def test_an_apiserver_that_is_asked_itself_gets_more_time_than_a_balancer() -> None:
+    for by, shortest_ms, asked in ((BalancerProgram.NGINX, 100, "nginx"), (BalancerProgram.NONE, 250, "apiserver")):
+        cluster = replace(nodes(3, 200), balanced_by=by)
+        solution = solve(cluster, measured(cluster))
+        assert solution.timers.check_timeout_ms == shortest_ms
+        assert f"a busy {asked} that lives" in solution.because["check_interval_ms"]
+        assert any(sentence.startswith(f"{asked}-hang:") for sentence in solution.unmet)
+
+
+def test_without_a_balancer_a_hung_apiserver_is_left_within_the_target() -> None:
+    cluster = replace(nodes(3, 2000), balanced_by=BalancerProgram.NONE)
+    solution = solve(cluster, measured(cluster))
+    assert worst_ms(cluster, solution.timers, "apiserver-hang") <= 2000
+    assert not solution.unmet
 
 
 def test_a_generous_target_gives_no_advert_above_a_second() -> None:

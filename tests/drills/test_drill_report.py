@@ -10,7 +10,8 @@ import sys
 from planted import FAULT, planted
 from rich.console import Console
 
-from haplane.design.budget import Budget, Link
+from haplane.design.budget import Budget
+from haplane.design.link import Link
 from haplane.drills.checkers import Outcome, availability, budget_held
 from haplane.probes.history import History, Mark
 from haplane.reports.drill import DrillReport, Run, Spread, as_json, render, spread, timeline

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from haplane.model.cluster import BalancerProgram
 from tests.components import golden_files
 from tests.lab.conftest import LabUnderTest
 from tests.lab.test_cluster import wait_until_whole
@@ -245,14 +246,20 @@ def test_a_kubelet_behind_the_vip_goes_on_when_its_holder_dies(cluster: LabUnder
 def test_golden_files_pass_the_components_own_checkers(cluster: LabUnderTest) -> None:
     """On a machine that has the programs, and under their final paths what the files refer to."""
     machine = f"haplane-{cluster.name}-cp1"
-    archive = subprocess.run(["tar", "-C", str(golden_files.FOLDER), "-c", "."], capture_output=True, check=True).stdout
-    unpack = ["podman", "exec", "-i", machine, "sh", "-c", "mkdir -p /tmp/golden && tar -C /tmp/golden -x"]
-    subprocess.run(unpack, input=archive, check=True)
-    validators = [files.validate for files in golden_files.file_sets() if files.validate]
-    assert len(validators) == 4, "kubeadm, containerd, HAProxy, keepalived"
-    for validate in validators:
-        cluster.inside("cp1", f"cd /tmp/golden && {validate}")
-    cluster.inside("cp1", "rm -rf /tmp/golden")
+    for by, count, whose in (
+        (BalancerProgram.HAPROXY, 4, "kubeadm, containerd, HAProxy, keepalived"),
+        (BalancerProgram.NGINX, 2, "nginx, keepalived"),
+        (BalancerProgram.NONE, 1, "keepalived"),
+    ):
+        folder = str(golden_files.FOLDERS[by])
+        archive = subprocess.run(["tar", "-C", folder, "-c", "."], capture_output=True, check=True).stdout
+        unpack = ["podman", "exec", "-i", machine, "sh", "-c", "mkdir -p /tmp/golden && tar -C /tmp/golden -x"]
+        subprocess.run(unpack, input=archive, check=True)
+        validators = [files.validate for files in golden_files.file_sets(by) if files.validate]
+        assert len(validators) == count, whose
+        for validate in validators:
+            cluster.inside("cp1", f"cd /tmp/golden && {validate}")
+        cluster.inside("cp1", "rm -rf /tmp/golden")
 
 
 def _without(text: str, key: str) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from haplane.components.base import Measured, View
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import Cluster, Endpoint, Kubernetes, Machine, Role, Ssh
+from haplane.model.cluster import BalancerProgram, Cluster, Endpoint, Kubernetes, Machine, Role, Ssh
 
 BUNDLE = BundleManifest(
     identity="0123456789abcdef",
@@ -32,6 +33,13 @@ def three_nodes() -> Cluster:
         machines=machines,
         sources=(),
     )
+
+
+def balanced_by(by: BalancerProgram) -> Cluster:
+    """Three nodes; without a balancer clients come to the apiservers' own port."""
+    cluster = three_nodes()
+    port = 6443 if by is BalancerProgram.NONE else cluster.endpoint.port
+    return replace(cluster, balanced_by=by, endpoint=replace(cluster.endpoint, port=port))
 
 
 def view(cluster: Cluster, machine: str) -> View:

@@ -71,7 +71,31 @@ machines:
   w1: {address: ["2001:db8::31"], roles: [worker]}
 """
 
-ALL = {"the smallest": SMALLEST, "a full one": FULL, "one of dedicated machines": DEDICATED}
+NGINX = """\
+name: prod
+kubernetes: {version: 1.35.4}
+endpoint: {vip: 192.0.2.100/24, by: keepalived}
+balancer: {by: nginx}
+nginx:
+  main: {worker_processes: 2}
+  stream: {proxy_timeout: 1h, proxy_socket_keepalive: false}
+  server: {listen: "*:8443"}
+  upstream: {zone: apiservers 128k}
+  upstream-server: {fail_timeout: 2s}
+machines:
+  cp1: {address: 192.0.2.11}
+  cp2: {address: 192.0.2.12, nginx: {events: {worker_connections: 4000}}}
+"""
+
+NOBODY = SMALLEST + "balancer: {by: none}\n"
+
+ALL = {
+    "the smallest": SMALLEST,
+    "a full one": FULL,
+    "one of dedicated machines": DEDICATED,
+    "one with nginx": NGINX,
+    "one without a balancer": NOBODY,
+}
 
 
 def read(text: str) -> Cluster:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.model.files import DEDICATED, FULL, SMALLEST, read
+from tests.model.files import DEDICATED, FULL, NGINX, SMALLEST, read
 
 from haplane.model import reading
 from haplane.model.cluster import (
+    BalancerProgram,
     BalancerRole,
     BundleSource,
     Cast,
@@ -93,6 +94,32 @@ def test_balancers_and_etcd_may_have_machines_of_their_own() -> None:
     assert [machine.name for machine in cluster.etcd_members] == ["cp1", "et1"]
     assert [machine.name for machine in cluster.with_role(Role.WORKER)] == ["w1"]
     assert cluster.endpoint.port == 6443, "no apiserver is beside the balancer"
+
+
+@pytest.mark.parametrize(
+    ("lines", "port"),
+    [
+        ("balancer: {by: nginx}\n", 8443),
+        ("balancer: {by: none}\n", 6443),
+        ("balancer: {by: none, role: control-plane}\n", 6443),
+    ],
+)
+def test_the_port_is_the_apiservers_own_where_nothing_is_in_front_of_them(lines: str, port: int) -> None:
+    assert read(SMALLEST + lines).endpoint.port == port
+
+
+def test_a_load_balancer_of_yours_in_front_of_apiservers_may_have_any_port() -> None:
+    text = SMALLEST.replace("192.0.2.100/24", "192.0.2.100/24, by: external, port: 443") + "balancer: {by: none}\n"
+    cluster = read(text)
+    assert (cluster.endpoint.port, cluster.balanced_by) == (443, BalancerProgram.NONE)
+
+
+def test_settings_of_nginx_are_kept_by_block_for_all_and_for_one_machine() -> None:
+    cluster = read(NGINX)
+    assert cluster.balanced_by is BalancerProgram.NGINX
+    assert cluster.nginx["stream"] == {"proxy_timeout": "1h", "proxy_socket_keepalive": False}
+    assert cluster.nginx["upstream-server"] == {"fail_timeout": "2s"}
+    assert cluster.machines["cp2"].nginx["events"] == {"worker_connections": 4000}
 
 
 def test_an_endpoint_and_a_machine_may_have_an_address_of_each_ip_version() -> None:
@@ -442,8 +469,32 @@ ONE_WRONG_LINE = {
         (2, 18, "balancer.role", "no machine has the role balancer", ""),
     ),
     "another balancer": (
-        (1, "name: prod\nbalancer: {by: nginx}"),
-        (2, 16, "balancer.by", "nginx is not known", ""),
+        (1, "name: prod\nbalancer: {by: nginxx}"),
+        (2, 16, "balancer.by", "nginxx is not known", "write nginx"),
+    ),
+    "settings of a balancer that does not run": (
+        (1, "name: prod\nbalancer: {by: nginx}\nhaproxy: {global: {maxconn: 5}}"),
+        (3, 1, "haproxy", "no meaning with balancer.by: nginx", "remove it, or write balancer: {by: haproxy}"),
+    ),
+    "settings of nginx without saying that it balances": (
+        (1, "name: prod\nnginx: {stream: {proxy_timeout: 1h}}"),
+        (2, 1, "nginx", "no meaning with balancer.by: haproxy", "remove it, or write balancer: {by: nginx}"),
+    ),
+    "settings of a machine's balancer where there is none": (
+        (6, "  cp2: {address: 192.0.2.12, nginx: {}}\nbalancer: {by: none}"),
+        (6, 30, "machines.cp2.nginx", "no meaning with balancer.by: none", "remove it"),
+    ),
+    "machines of its own for no balancer": (
+        (1, "name: prod\nbalancer: {by: none, role: balancer}"),
+        (2, 28, "balancer.role", "no meaning with balancer.by: none", "remove it"),
+    ),
+    "a machine for no balancer": (
+        (6, "  cp2: {address: 192.0.2.12, roles: [control-plane, balancer]}\nbalancer: {by: none}"),
+        (6, 53, "machines.cp2.roles[1]", "nothing uses the role balancer", "leave the role out"),
+    ),
+    "another port than the apiservers' without a balancer": (
+        (3, "endpoint: {vip: 192.0.2.100/24, port: 8443}\nbalancer: {by: none}"),
+        (3, 39, "endpoint.port", "nobody listens on 8443", "leave it out"),
     ),
     # ---- times ----
     "a time without a unit": (

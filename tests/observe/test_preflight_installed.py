@@ -14,14 +14,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from tests.model.clusters import three_nodes
+from tests.model.clusters import balanced_by, three_nodes
 from tests.observe.test_preflight import NOW, because_of, changed, judged, whole
 
-from haplane.components import keepalived
+from haplane.components import haproxy, keepalived
 from haplane.design.design import Design
-from haplane.model.cluster import Cluster, EndpointOwner, Role
+from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner, Role
 from haplane.observe.preflight import CHECKS, judge
-from haplane.observe.preflight.installed import HAPROXY_FILE, KEEPALIVED_FILE, MOST_BYTES, command, parse
+from haplane.observe.preflight.installed import KEEPALIVED_FILE, MOST_BYTES, command, parse
 from haplane.observe.preflight.probe import Access, Checked, Encryption, Installed, Part, Probe
 
 CLUSTER = three_nodes()
@@ -71,7 +71,7 @@ COMMIT
 def file_of(name: str, cluster: Cluster = CLUSTER) -> tuple[str, Mapping[str, str]]:
     """keepalived.conf as designed, and the digests of everything that haproxy and keepalived have there."""
     components = Design(cluster).components(name)
-    files = [*components["keepalived"].files, *components["haproxy"].files]
+    files = [file for one in (cluster.balanced_by, "keepalived") if one in components for file in components[one].files]
     return next(one.content for one in files if one.path == KEEPALIVED_FILE), {one.path: one.sha256 for one in files}
 
 
@@ -79,17 +79,17 @@ def built(name: str, cluster: Cluster = CLUSTER) -> Probe:
     """A machine of a cluster with which nothing is wrong."""
     text, digests = file_of(name, cluster)
     installed = Installed(
-        programs=frozenset({"haproxy", "keepalived"}),
+        programs=frozenset({str(cluster.balanced_by), "keepalived"}),
         keepalived_version=(2, 3, 3),
         keepalived_file=text,
         access={**dict.fromkeys(FOLDERS, ROOTS), CHECK: ROOTS, TELL: ROOTS},
         accounts={"user nobody": True, "group nogroup": True},
         unit={
             "LoadState": "loaded",
-            "After": "haproxy.service network-online.target basic.target",
+            "After": f"{cluster.balanced_by}.service network-online.target basic.target",
             "Wants": "network-online.target",
         },
-        tests={"haproxy": Checked(0), "keepalived": Checked(0)},
+        tests={str(cluster.balanced_by): Checked(0), "keepalived": Checked(0)},
         digests={**digests, **KEYS},
         encryption=Encryption(),
         readyz="200",
@@ -112,6 +112,46 @@ def test_machines_of_a_cluster_have_no_finding_and_all_is_tried() -> None:
     assert report.findings == ()
     mine = {check.name for check in CHECKS if check.needs is Part.INSTALLED}
     assert {one.outcome.value for one in report.results if one.check in mine} == {"passed"}
+
+
+@pytest.mark.parametrize("by", [BalancerProgram.NGINX, BalancerProgram.NONE])
+def test_machines_of_a_cluster_with_another_balancer_have_no_finding_either(by: BalancerProgram) -> None:
+    cluster = balanced_by(by)
+    report = judge(Design(cluster), cluster_with(cluster=cluster), slow=False)
+    assert report.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("tested", "outcome"),
+    [
+        (Checked(0, ("nginx: the configuration file /etc/nginx/nginx.conf syntax is ok",)), "passed"),
+        (Checked(1, ('nginx: [emerg] unknown directive "balance" in /etc/nginx/nginx.conf:60',)), "error"),
+        (Checked(0, ("nginx: [warn] load balancing method redefined in /etc/nginx/nginx.conf:46",)), "warning"),
+        (Checked(124), "not tried"),
+    ],
+)
+def test_nginx_is_asked_about_its_configuration(tested: Checked, outcome: str) -> None:
+    cluster = balanced_by(BalancerProgram.NGINX)
+    probes = cluster_with(cluster=cluster, tests={"nginx": tested, "keepalived": Checked(0)})
+    assert judged("configuration-accepted", probes, cluster)["cp1"] == outcome
+
+
+@pytest.mark.parametrize(
+    ("by", "test"), [(BalancerProgram.HAPROXY, "haproxy -c -f"), (BalancerProgram.NGINX, "nginx -t | sed")]
+)
+def test_a_machine_is_asked_about_the_program_that_balances_there(by: BalancerProgram, test: str) -> None:
+    cluster = balanced_by(by)
+    script = command(Design(cluster), cluster.machines["cp1"])
+    assert f"tested timeout 20 {test}" in script
+    assert f"b={by}\n" in script
+
+
+def test_nothing_is_tested_where_nothing_balances() -> None:
+    cluster = balanced_by(BalancerProgram.NONE)
+    script = command(Design(cluster), cluster.machines["cp1"])
+    assert "haproxy -c" not in script and "nginx -t" not in script
+    results = judge(Design(cluster), cluster_with(cluster=cluster), slow=False).results
+    assert not {one.check for one in results} & {"connections-fit", "bind-possible"}
 
 
 def test_where_nothing_is_installed_nothing_is_said_to_be_fine() -> None:
@@ -173,7 +213,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         "configuration-accepted",
         {
             "tests": {**SOUND.tests, "haproxy": Checked(1, ("[ALERT] : x",))},
-            "digests": {**SOUND.digests, HAPROXY_FILE: "another"},
+            "digests": {**SOUND.digests, haproxy.CONFIG_FILE: "another"},
         },
         "warning",
     ),
@@ -313,6 +353,26 @@ def test_connections_need_descriptors_and_memory(maxconn: Any, host: dict[str, A
 def test_binding_to_the_vip_needs_a_sysctl(bind: str, allowed: dict[int, bool], outcome: str) -> None:
     cluster = replace(CLUSTER, haproxy={"frontend": {"bind": bind}})
     assert judged("bind-possible", changed("host", nonlocal_bind=allowed), cluster)["cp1"] == outcome
+
+
+@pytest.mark.parametrize(
+    ("connections", "host", "outcome"),
+    [
+        (19_900, {"open_files": 20_000}, "passed"),
+        (19_901, {"open_files": 20_000}, "error"),
+        (29_000, {"memory_bytes": 2 << 30}, "passed"),
+        (30_000, {"memory_bytes": 2 << 30}, "error"),
+    ],
+)
+def test_connections_of_nginx_need_descriptors_and_memory(connections: int, host: dict[str, Any], outcome: str) -> None:
+    cluster = replace(balanced_by(BalancerProgram.NGINX), nginx={"events": {"worker_connections": connections}})
+    assert judged("connections-fit", changed("host", **host), cluster)["cp1"] == outcome
+
+
+@pytest.mark.parametrize(("listen", "outcome"), [("192.0.2.100:8443", "error"), ("8443", "passed")])
+def test_nginx_too_needs_a_sysctl_to_listen_on_the_vip(listen: str, outcome: str) -> None:
+    cluster = replace(balanced_by(BalancerProgram.NGINX), nginx={"server": {"listen": listen}})
+    assert judged("bind-possible", changed("host", nonlocal_bind={4: False}), cluster)["cp1"] == outcome
 
 
 # ---- certificates of etcd ----

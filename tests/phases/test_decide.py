@@ -7,11 +7,15 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.model.clusters import balanced_by, three_nodes
 
 from haplane.components.base import Measured
+from haplane.design.design import identity
+from haplane.model.cluster import BalancerProgram
 from haplane.model.errors import HaplaneError
 from haplane.observe.facts import Facts
 from haplane.phases.decide import Membership, decide, membership
+from haplane.phases.refuse import refuse_unbuilt
 
 IDENTITY = "name=prod endpoint=192.0.2.100:8443"
 
@@ -106,3 +110,25 @@ def test_a_cluster_is_started_only_where_no_data_is_and_every_machine_answered(
     assert set(decision.join) | set(decision.members) | {decision.init} - {None} >= set(machines)
     for name in decision.clean:
         assert membership(machines[name]) is not Membership.MEMBER
+
+
+def test_what_balances_is_part_of_what_a_cluster_was_made_as() -> None:
+    """Of one made before there was a choice nothing is said: it has HAProxy."""
+    assert "balancer" not in identity(three_nodes())
+    assert "balancer=nginx" in identity(balanced_by(BalancerProgram.NGINX))
+    made = facts(f"done {identity(three_nodes())}", data=True, kubelet=True, authority="A")
+    assert decide({"cp1": made}, {}, identity(three_nodes())).members == ("cp1",)
+    with pytest.raises(HaplaneError, match="cannot change") as refused:
+        decide({"cp1": made}, {}, identity(balanced_by(BalancerProgram.NGINX)))
+    assert "balancer=nginx" in refused.value.why
+
+
+@pytest.mark.parametrize(("by", "is_built"), [("haproxy", True), ("nginx", True), ("none", False)])
+def test_a_cluster_without_a_balancer_is_not_applied_yet(by: str, is_built: bool) -> None:
+    cluster = balanced_by(BalancerProgram(by))
+    if is_built:
+        refuse_unbuilt(cluster)
+        return
+    with pytest.raises(HaplaneError, match="not applied yet") as refused:
+        refuse_unbuilt(cluster)
+    assert "balancer.by: none" in refused.value.why

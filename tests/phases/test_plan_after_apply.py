@@ -8,12 +8,12 @@ from ipaddress import ip_address
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.clusters import BUNDLE, three_nodes
+from tests.model.clusters import BUNDLE, balanced_by
 
 from haplane.components.base import Measured
 from haplane.design.design import Design, identity
 from haplane.design.solved import solved
-from haplane.model.cluster import Cluster, Etcd, Failover, Machine, Role, Ssh
+from haplane.model.cluster import BalancerProgram, Cluster, Etcd, Failover, Machine, Role, Ssh
 from haplane.model.facts import MachineFacts, MeasuredFacts
 from haplane.model.progress import Silent
 from haplane.observe.facts import Facts, FoundFile
@@ -35,15 +35,16 @@ lines = st.dictionaries(
     st.one_of(st.integers(1, 9), st.booleans(), st.sampled_from(["100ms", "5s"])),
 )
 clusters = st.builds(
-    lambda count, zones, haproxy, advert, target, heartbeat, host: replace(
-        three_nodes(),
+    lambda by, count, zones, haproxy, advert, target, heartbeat, host: replace(
+        balanced_by(by),
         machines={f"cp{i}": machine(i, zones[i % len(zones)] if zones else None) for i in range(1, count + 1)},
         haproxy={"defaults": haproxy},
         keepalived={"vrrp_instance": {"advert_int": advert}} if advert else {},
         failover=Failover(target_ms=target, tell_clients=count % 2 == 0),
         etcd=Etcd(heartbeat_ms=heartbeat, election_ms=heartbeat and 10 * heartbeat),
-        endpoint=replace(three_nodes().endpoint, host=host),
+        endpoint=replace(balanced_by(by).endpoint, host=host),
     ),
+    st.sampled_from(BalancerProgram),
     st.integers(1, 7),
     st.lists(st.sampled_from(["rack-a", "rack-b", "rack-c"]), max_size=3),
     lines,
@@ -123,8 +124,9 @@ def test_a_changed_design_is_planned_for_every_machine_that_it_changes(
     cluster: Cluster, other: Cluster, facts: MeasuredFacts
 ) -> None:
     before = designed(cluster, facts)
-    # The same machines and endpoint: what may change on a cluster that exists.
-    after = designed(replace(other, machines=cluster.machines, endpoint=cluster.endpoint), facts)
+    # The same machines, endpoint and balancer: what may change on a cluster that exists.
+    same = {"machines": cluster.machines, "endpoint": cluster.endpoint, "balanced_by": cluster.balanced_by}
+    after = designed(replace(other, **same), facts)
     found = {name: applied(before, name) for name in cluster.machines}
     differ = {
         name

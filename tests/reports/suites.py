@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.drills.planted import FAULT, planted
 
-from haplane.design.budget import Budget, Link
+from haplane.design.budget import Budget
+from haplane.design.link import Link
 from haplane.drills.checkers import availability, budget_held
 from haplane.probes.history import History, Mark, Observation
 from haplane.reports.drill import DrillReport, Run

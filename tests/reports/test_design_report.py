@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 from tests.model.clusters import three_nodes
 
-from haplane.design.budget import Budget, Link, budgets
+from haplane.design.budget import Budget, budgets
 from haplane.design.cuts import Left, survives
 from haplane.design.derived import derived
 from haplane.design.design import Design
+from haplane.design.link import Link
 from haplane.model.cluster import Failover, Loss, Machine, Role
 from haplane.model.file import read_cluster
 from haplane.reports import design as report

@@ -12,7 +12,8 @@ import pytest
 from tests.drills.planted import FAULT, planted
 from tests.reports.suites import BUDGET, drill, run, suite
 
-from haplane.design.budget import Budget, Link
+from haplane.design.budget import Budget
+from haplane.design.link import Link
 from haplane.drills.checkers import Outcome, Verdict
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.probes.history import History, Mark, Request, RequestOutcome

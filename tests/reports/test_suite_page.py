@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.drills.planted import FAULT, START, planted
 from tests.reports.suites import drill, run, suite, watched
 
-from haplane.design.budget import Budget, Link
+from haplane.design.budget import Budget
+from haplane.design.link import Link
 from haplane.drills.checkers import Outcome, Verdict
 from haplane.probes.history import History, Mark, Observation, Request, RequestOutcome
 from haplane.reports.drill import DrillReport, Run

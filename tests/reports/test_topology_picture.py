@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.model.clusters import three_nodes
+from tests.model.clusters import balanced_by, three_nodes
 
 from haplane.design.design import Design
-from haplane.model.cluster import BalancerRole, EndpointOwner, Etcd, EtcdTopology, Machine, Role, Ssh
+from haplane.model.cluster import BalancerProgram, BalancerRole, EndpointOwner, Etcd, EtcdTopology, Machine, Role, Ssh
 from haplane.reports import topology
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -109,6 +109,19 @@ def test_an_address_of_somebody_else_has_no_keepalived() -> None:
     text = topology.text(Design(replace(cluster, endpoint=replace(cluster.endpoint, by=EndpointOwner.EXTERNAL))))
     assert "load balancer of yours at 192.0.2.100" in text
     assert "keepalived" not in text
+
+
+def test_each_machine_shows_which_program_balances_there() -> None:
+    text = topology.text(Design(balanced_by(BalancerProgram.NGINX)))
+    assert below(text, "cp1", "192.0.2.11", "keepalived 250", "nginx :8443", "apiserver :6443", "etcd :2379")
+    assert "every apiserver that takes connections" in text
+    assert "HAProxy" not in text
+
+
+def test_without_a_balancer_the_vip_leads_to_an_apiserver() -> None:
+    text = topology.text(Design(balanced_by(BalancerProgram.NONE)))
+    assert below(text, "192.0.2.100:6443", "cp1", "192.0.2.11", "keepalived 250", "apiserver :6443", "No balancer")
+    assert "HAProxy" not in text and "nginx" not in text
 
 
 def test_many_workers_are_counted_by_zone() -> None:

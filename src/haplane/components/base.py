@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from haplane.components.settings import Settings
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import Address, Cluster, Machine, Role
+from haplane.model.cluster import Address, Cluster, KeyPath, Machine, Role, Sections
 
 # Where haplane keeps what it needs on a machine.
 STATE = "/var/lib/haplane"
 LIBEXEC = "/usr/local/lib/haplane"
 RUN = "/run/haplane"
+# The balancer's health page: loopback only. keepalived asks it.
+HEALTH_PORT = 8404
 # The slice of what clients depend on, see `host`.
 SLICE = "haplane.slice"
 
@@ -160,8 +163,73 @@ class View:
         return list(nodes).index(self.machine.name)
 
     @property
+    def authority_file(self) -> str:
+        """The cluster's CA certificate as a component's file."""
+        return self.authority or "(the cluster's CA certificate, made by kubeadm when the cluster is created)\n"
+
+    @property
     def bundle_folder(self) -> str:
         return f"{STATE}/bundles/{self.bundle.folder_name if self.bundle else 'not-built-yet'}"
+
+
+# Where cluster.yaml speaks of a component on one machine, and what it says there; later ones win.
+Given = tuple[tuple[KeyPath, Sections], ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a machine needs for as many connections as its balancer may take. connections: 0 where nothing says it."""
+
+    connections: int
+    descriptors: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ConfigTest:
+    """How a balancer judges the configuration that is on a machine.
+
+    file: where that is; command: of the test. refusal, warning: what marks the lines that say so.
+    """
+
+    file: str
+    command: str
+    refusal: str
+    warning: str
+
+    def __str__(self) -> str:
+        return " ".join(self.command.split()[:2])
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """A program that balances, as the rest knows it.
+
+    name: of the component, its unit and its key in cluster.yaml; title: as people call it. health_path: of its health
+    page, which answers as long as it works; knows_the_ready: with 503 while it knows of no apiserver that is ready.
+    authority: where its machines have the cluster's CA certificate. settings: what it is told, given: of that by the
+    file.
+    """
+
+    name: str
+    title: str
+    health_path: str
+    knows_the_ready: bool
+    authority: str
+    config_test: ConfigTest
+    settings: Callable[[View], Settings]
+    given: Callable[[View], Given]
+    room: Callable[[View], Room]
+    design: Callable[[View], ComponentDesign]
+
+    @property
+    def unit(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def down_file(self) -> str:
+        """keepalived follows it: 0 while the balancer runs, 1 from the moment it ends."""
+        return f"{RUN}/{self.name}-down"
 
 
 def join_host_port(address: Address, port: int) -> str:

@@ -11,20 +11,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from haplane.components import waiting
-from haplane.components.base import RUN, SLICE, ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components.base import (
+    HEALTH_PORT,
+    RUN,
+    SLICE,
+    Balancer,
+    ComponentDesign,
+    ConfigTest,
+    File,
+    FileSet,
+    Given,
+    Load,
+    Room,
+    View,
+    join_host_port,
+)
 from haplane.components.settings import Setting, Settings, lines, one_line, overridden, time_ms, whole
 from haplane.components.templates import render
+from haplane.model.cluster import APISERVER_PORT
 
-APISERVER_PORT = 6443
-# Answers as long as HAProxy itself works; keepalived asks it. Loopback only.
-HEALTH_PORT = 8404
-# Below it: 200, or 503 while it knows of no apiserver that is ready.
+# Of its health page: 200, or 503 while it knows of no apiserver that is ready.
 SERVING_PATH = "/apiservers"
-SOCKET = "/run/haproxy/admin.sock"
+CONFIG_FILE = "/etc/haproxy/haproxy.cfg"
 AUTHORITY = "/etc/haproxy/haplane-ca.crt"
 SESSIONS_FILE = "/etc/haproxy/haplane-sessions.lua"
-# keepalived follows this file: 0 while HAProxy runs, 1 from the moment it ends.
-DOWN_FILE = f"{RUN}/haproxy-down"
 
 # One connection of this proxy takes about 33 kB (two buffers), and two file descriptors.
 BYTES_PER_CONNECTION = 33_000
@@ -103,7 +113,7 @@ def settings(view: View) -> Settings:
     derived: Settings = {
         "global": {
             "log": Setting("stdout format raw daemon notice", "systemd's journal keeps it"),
-            "stats socket": Setting(f"{SOCKET} mode 600 level admin", "for root on this machine only"),
+            "stats socket": Setting(f"{waiting.SOCKET} mode 600 level admin", "for root on this machine only"),
             "maxconn": Setting(
                 str(max_connections(view)),
                 f"what descriptors and a quarter of the memory allow, at most {MAX_CONNECTIONS}",
@@ -157,14 +167,18 @@ def settings(view: View) -> Settings:
             "on-error": Setting("mark-down", "at once, not after the next checks"),
         },
     }
-    own = (("haproxy",), cluster.haproxy), (("machines", view.machine.name, "haproxy"), view.machine.haproxy)
-    return overridden(derived, *own)
+    return overridden(derived, *given(view))
+
+
+def given(view: View) -> Given:
+    """Where cluster.yaml speaks of it."""
+    return (("haproxy",), view.cluster.haproxy), (("machines", view.machine.name, "haproxy"), view.machine.haproxy)
 
 
 ENABLE = "systemctl daemon-reload\nsystemctl enable -q haproxy"
 # systemctl only sends a signal: until the new process has taken the listeners over, the old one serves.
 RELOAD = f"""\
-worker() {{ echo 'show info' | socat -t 2 - UNIX-CONNECT:{SOCKET} 2>/dev/null | sed -n 's/^Pid: //p'; }}
+worker() {{ echo 'show info' | socat -t 2 - UNIX-CONNECT:{waiting.SOCKET} 2>/dev/null | sed -n 's/^Pid: //p'; }}
 before=$(worker)
 systemctl reload haproxy
 for i in $(seq 100); do
@@ -197,6 +211,12 @@ def max_connections(view: View) -> int:
     by_files = (view.measured.open_files - DESCRIPTORS_BESIDES) // 2
     by_memory = view.measured.memory_bytes // 4 // BYTES_PER_CONNECTION
     return max(500, min(MAX_CONNECTIONS, by_files, by_memory))
+
+
+def room(view: View) -> Room:
+    """For maxconn connections, as the file may say it."""
+    maxconn = whole(settings(view)["global"].get("maxconn"), 0)
+    return Room(maxconn, 2 * maxconn + DESCRIPTORS_BESIDES, BYTES_PER_CONNECTION * maxconn)
 
 
 @dataclass(frozen=True)
@@ -249,11 +269,10 @@ def design(view: View) -> ComponentDesign:
         clients=waiting.haproxy_sections(view),
     )
     open_files = min(view.measured.open_files, 2 * max_connections(view) + DESCRIPTORS_BESIDES)
-    drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=DOWN_FILE, slice=SLICE)
+    drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=BALANCER.down_file, slice=SLICE)
     enable = f"{ENABLE}\n{waiting.haproxy_commands(view)}"
     after_ms = sessions_end_after_ms(timing(view).connect_ms)
     sessions = render(SESSIONS, every_ms=LOOK_EVERY_MS, after_ms=after_ms)
-    authority = view.authority or "(the cluster's CA certificate, made by kubeadm when the cluster is created)\n"
     return ComponentDesign(
         name="haproxy",
         packages=("haproxy",),
@@ -261,13 +280,13 @@ def design(view: View) -> ComponentDesign:
             # First, because the check of haproxy.cfg reads them under their final paths.
             FileSet(
                 (
-                    File(AUTHORITY, authority),
+                    File(AUTHORITY, view.authority_file),
                     File(SESSIONS_FILE, sessions),
                     File(DROP_IN_FILE, drop_in),
-                    *waiting.haproxy_files(view, SOCKET),
+                    *waiting.haproxy_files(view),
                 )
             ),
-            FileSet((File("/etc/haproxy/haproxy.cfg", config),), validate="haproxy -c -f ./etc/haproxy/haproxy.cfg"),
+            FileSet((File(CONFIG_FILE, config),), validate=f"haproxy -c -f .{CONFIG_FILE}"),
         ),
         load=Load(f"{enable}\n{RELOAD}", "reload HAProxy (no connection is dropped)"),
         unit="haproxy.service",
@@ -275,6 +294,20 @@ def design(view: View) -> ComponentDesign:
         restart=Load(f"{enable}\nsystemctl restart haproxy", "restart HAProxy (connections through it end)"),
         restart_for=(DROP_IN_FILE,),
     )
+
+
+BALANCER = Balancer(
+    name="haproxy",
+    title="HAProxy",
+    health_path=SERVING_PATH,
+    knows_the_ready=True,
+    authority=AUTHORITY,
+    config_test=ConfigTest(CONFIG_FILE, f"haproxy -c -f {CONFIG_FILE}", "[ALERT]", "[WARNING]"),
+    settings=settings,
+    given=given,
+    room=room,
+    design=design,
+)
 
 
 @dataclass(frozen=True)
@@ -287,12 +320,12 @@ class Server:
     sessions: int
 
 
-STATUS_COMMAND = f"echo 'show stat' | socat -t 2 - UNIX-CONNECT:{SOCKET}"
+STATUS_COMMAND = f"echo 'show stat' | socat -t 2 - UNIX-CONNECT:{waiting.SOCKET}"
 
 
 def set_server_command(name: str, state: str) -> str:
     """state: ready, or drain (no new connections; those that are there go on). Management guide, `set server`."""
-    return f"echo 'set server apiservers/{name} state {state}' | socat -t 2 - UNIX-CONNECT:{SOCKET}"
+    return f"echo 'set server apiservers/{name} state {state}' | socat -t 2 - UNIX-CONNECT:{waiting.SOCKET}"
 
 
 def parse_servers(stat_csv: str) -> Mapping[str, Server]:

@@ -11,19 +11,38 @@ import math
 import re
 from dataclasses import dataclass
 
-from haplane.components import haproxy, waiting
-from haplane.components.base import LIBEXEC, RUN, SLICE, ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components import etcd, waiting
+from haplane.components.balancer import balancer_of
+from haplane.components.base import (
+    HEALTH_PORT,
+    LIBEXEC,
+    RUN,
+    SLICE,
+    Balancer,
+    ComponentDesign,
+    File,
+    FileSet,
+    Given,
+    Load,
+    View,
+    join_host_port,
+)
 from haplane.components.settings import Setting, Settings, lines, overridden, time_ms, whole
 from haplane.components.templates import render
-from haplane.model.cluster import Cast, Cluster, Interface
+from haplane.model.cluster import APISERVER_PORT, Cast, Cluster, Interface, Role
 
 INSTANCE = "api"
 CHECK_FILE = f"{LIBEXEC}/check-balancer"
+# Where there is no balancer, whose own it would be.
+AUTHORITY = "/etc/keepalived/haplane-ca.crt"
 TOP_PRIORITY = 250
 # Systems whose keepalived (2.2.7, 2.2.8) refuses a fraction as the interval of a script; 2.3.2 reads it.
 WHOLE_SECONDS = frozenset({"debian 12", "ubuntu 24.04"})
 # Two backups whose skew differs by less both claim the VIP.
 SKEW_APART_MS = 10
+
+# Of one question to another machine.
+ASK_OTHERS_S = 0.15
 
 CONFIG = """\
 # Written by haplane; a change here is undone by the next apply.
@@ -31,14 +50,19 @@ global_defs {
 {{ global_defs }}\
 }
 
-# Dead: haproxy.service says so the moment it ends.
+{% if balancer %}
+# Dead: {{ balancer.unit }} says so the moment it ends.
 track_file balancer_dead {
-  file {{ down_file }}
+  file {{ balancer.down_file }}
   weight 0
 }
 
 # Hung: its own health page does not answer.
 vrrp_script balancer_hung {
+{% else %}
+# Dead, hung, or not ready: the VIP leads straight to this machine's apiserver.
+vrrp_script apiserver_unready {
+{% endif %}
 {{ vrrp_script }}\
 }
 {% for instance in instances %}
@@ -55,12 +79,18 @@ vrrp_instance {{ instance.name }} {
   virtual_ipaddress {
     {{ instance.vip }} dev {{ interface }}
   }
+{% if balancer %}
   track_file {
     balancer_dead
   }
   track_script {
     balancer_hung
   }
+{% else %}
+  track_script {
+    apiserver_unready
+  }
+{% endif %}
 }
 {% endfor %}
 {% if instances | length > 1 %}
@@ -76,21 +106,42 @@ vrrp_sync_group endpoint {
 {% endif %}
 """
 
+# Verified, so that nothing but this cluster's own apiserver passes.
+ASK_APISERVER = """\
+curl --silent --fail --max-time {{ timeout_s }} --output /dev/null --cacert {{ authority }} \\
+  --connect-to kubernetes:{{ port }}:{{ address }} https://kubernetes:{{ port }}/readyz"""
+
+# num_connects: of TCP. curl 7.88 (Debian 12) knows no time_connect of a handshake that failed (curl/curl#10670).
 CHECK = """\
 #!/bin/sh
-# Does this machine's HAProxy answer, and is the machine not cut off? Asked by keepalived.
+# Does this machine's {{ balancer.title }} answer, and is the machine not cut off? Asked by keepalived.
 status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out '%{http_code}' \\
-  http://127.0.0.1:{{ port }}{{ path }}) || exit 1
-{% if peers %}
+  http://127.0.0.1:{{ port }}{{ balancer.health_path }}) || exit 1
+{% if others %}
+{% if balancer.knows_the_ready %}
 [ "$status" != 503 ] && exit 0
 # It knows of no apiserver that is ready. That may be so everywhere; but who reaches no other balancer either is cut
 # off and serves nobody: it lets go of the VIP, or would take it from the others once it is back.
-for peer in{% for peer in peers %} {{ peer }}{% endfor %}; do
-  connected=$(curl --silent --insecure --max-time 0.15 --output /dev/null --write-out '%{time_connect}' https://$peer/)
+{% else %}
+{% if ask_own %}
+# Whether an apiserver is ready {{ balancer.title }} does not know. Where the one beside it is, somebody is served.
+{{ ask_own }} && exit 0
+{% endif %}
+# Who reaches no other machine is cut off and serves nobody: it lets go of the VIP, or would take it from the others
+# once it is back.
+{% endif %}
+for peer in{% for other in others %} {{ other }}{% endfor %}; do
+  connected=$(curl --silent --insecure --max-time 0.15 --output /dev/null --write-out '%{num_connects}' https://$peer/)
   case $connected in *[1-9]*) exit 0 ;; esac
 done
 exit 1
 {% endif %}
+"""
+
+CHECK_WITHOUT_BALANCER = """\
+#!/bin/sh
+# Is this machine's apiserver ready? The VIP leads straight to it. Asked by keepalived.
+{{ ask_own }}
 """
 
 
@@ -101,6 +152,7 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
     """
     cluster, timers, machine = view.cluster, view.timers, view.machine
     vip = vip or cluster.endpoint.vip
+    asked = "balancer" if balancer_of(cluster) else "apiserver"
     position = [one.name for one in cluster.balancers].index(machine.name)
     step = priority_step(timers.advert_ms)
     source = machine.address_of(vip.version)
@@ -122,13 +174,16 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
         },
         "vrrp_script": {
             "script": Setting(
-                f'"{CHECK_FILE}"', "the balancer's own page, on loopback; the others' only if it serves nobody"
+                f'"{CHECK_FILE}"',
+                "the balancer's own page, on loopback; the others' only if it serves nobody"
+                if balancer_of(cluster)
+                else "this machine's own apiserver: nothing stands in front of it",
             ),
             "interval": _check_interval(view),
             "timeout": Setting("1", "for the script itself; the question in it ends sooner"),
-            "fall": Setting("2", "one question may be lost"),
-            "rise": Setting("2", "a balancer that flaps does not get the VIP"),
-            "init_fail": Setting("", "a balancer has to answer before its machine can hold the VIP"),
+            "fall": _check_fall(cluster),
+            "rise": Setting("2", f"{_an(asked)} that flaps does not get the VIP"),
+            "init_fail": Setting("", f"{_an(asked)} has to answer before its machine can hold the VIP"),
         },
         "vrrp_instance": {
             "state": Setting("BACKUP", "nobody is born MASTER: nopreempt needs it"),
@@ -141,11 +196,16 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             ),
             "advert_int": Setting(f"{timers.advert_ms / 1000:g}", "the VIP moves after 3 of them and the skew"),
             **(unicast if cluster.endpoint.cast is Cast.UNICAST and len(cluster.balancers) > 1 else {}),
-            **waiting.keepalived_settings(view, vip, haproxy.SOCKET),
+            **waiting.keepalived_settings(view, vip),
         },
     }
-    own = (("keepalived",), cluster.keepalived), (("machines", machine.name, "keepalived"), machine.keepalived)
-    return overridden(derived, *own)
+    return overridden(derived, *given(view))
+
+
+def given(view: View) -> Given:
+    """Where cluster.yaml speaks of it."""
+    machine = view.machine
+    return (("keepalived",), view.cluster.keepalived), (("machines", machine.name, "keepalived"), machine.keepalived)
 
 
 def config_test(system: str) -> str:
@@ -156,12 +216,27 @@ def config_test(system: str) -> str:
     return f"{'unshare --pid --fork ' if system == 'debian 12' else ''}keepalived --config-test"
 
 
+def check_fall(cluster: Cluster) -> int:
+    """Questions that fail in a row before the VIP moves. An apiserver is slower than a balancer when it is busy."""
+    return 2 if balancer_of(cluster) else 3
+
+
+def _check_fall(cluster: Cluster) -> Setting:
+    because = "one question may be lost" if balancer_of(cluster) else "an apiserver that stalls for a second lives"
+    return Setting(str(check_fall(cluster)), because)
+
+
+def _an(noun: str) -> str:
+    return f"an {noun}" if noun[0] == "a" else f"a {noun}"
+
+
 def _check_interval(view: View) -> Setting:
+    asked = "balancer" if balancer_of(view.cluster) else "apiserver"
     interval_s = view.timers.check_interval_ms / 1000
     if view.measured.system in WHOLE_SECONDS and interval_s % 1:
-        because = f"how soon a hung balancer is seen; keepalived of {view.measured.system} reads whole seconds only"
+        because = f"how soon a hung {asked} is seen; keepalived of {view.measured.system} reads whole seconds only"
         return Setting(f"{math.ceil(interval_s)}", because)
-    return Setting(f"{interval_s:g}", "how soon a hung balancer is seen")
+    return Setting(f"{interval_s:g}", f"how soon a hung {asked} is seen")
 
 
 ENABLE = "systemctl daemon-reload\nsystemctl enable -q keepalived"
@@ -170,14 +245,17 @@ DROP_IN = """\
 # Written by haplane.
 [Unit]
 Wants=network-online.target
-After=network-online.target haproxy.service
+After=network-online.target{{ " " + balancer.unit if balancer else "" }}
 StartLimitIntervalSec=0
 [Service]
 Restart=always
 RestartSec=1
 Slice={{ slice }}
-# HAProxy writes it too, but may have been started before it was told to.
-ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q haproxy; echo $(( $? != 0 )) > {{ down_file }}'
+{% if balancer %}
+# {{ balancer.title }} writes it too, but may have been started before it was told to.
+ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q {{ balancer.name }}; \
+echo $(( $? != 0 )) > {{ balancer.down_file }}'
+{% endif %}
 # A keepalived that was killed leaves the address behind: two machines would have it.
 {% for vip in vips %}
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
@@ -254,9 +332,47 @@ def _host_address(vip: Interface) -> str:
     return f"{vip.ip}/{vip.max_prefixlen}"
 
 
-def _other_balancers(view: View) -> list[str]:
-    others = (one for one in view.cluster.balancers if one.name != view.machine.name)
-    return [join_host_port(one.address, view.cluster.endpoint.port) for one in others]
+def authority(cluster: Cluster) -> str:
+    """Where machines that may hold the VIP have the cluster's CA certificate."""
+    balancer = balancer_of(cluster)
+    return balancer.authority if balancer else AUTHORITY
+
+
+def _check(view: View) -> str:
+    timeout_s = view.timers.check_timeout_ms / 1000
+    balancer = balancer_of(view.cluster)
+    if balancer is None:
+        return render(CHECK_WITHOUT_BALANCER, ask_own=_ask_own(view, timeout_s))
+    is_beside = Role.CONTROL_PLANE in view.machine.roles
+    return render(
+        CHECK,
+        timeout_s=timeout_s,
+        port=HEALTH_PORT,
+        balancer=balancer,
+        others=_others(view, balancer),
+        ask_own=_ask_own(view, ASK_OTHERS_S) if is_beside else "",
+    )
+
+
+def _ask_own(view: View, timeout_s: float) -> str:
+    address = join_host_port(view.machine.address, APISERVER_PORT)
+    return render(
+        ASK_APISERVER,
+        timeout_s=f"{timeout_s:g}",
+        authority=authority(view.cluster),
+        port=APISERVER_PORT,
+        address=address,
+    )
+
+
+def _others(view: View, balancer: Balancer) -> list[str]:
+    """Whom a machine reaches that is not cut off: the other balancers and, where it has to find out itself, more."""
+    cluster = view.cluster
+    found = [(one, cluster.endpoint.port) for one in cluster.balancers]
+    if not balancer.knows_the_ready:
+        found += [(one, APISERVER_PORT) for one in cluster.control_plane if one not in cluster.balancers]
+        found += [(one, etcd.CLIENT_PORT) for one in cluster.etcd_members if one not in cluster.control_plane]
+    return [join_host_port(one.address, port) for one, port in found if one.name != view.machine.name]
 
 
 def _instances(view: View) -> list[dict[str, object]]:
@@ -275,28 +391,21 @@ def _instances(view: View) -> list[dict[str, object]]:
 
 
 def design(view: View) -> ComponentDesign:
-    interface = interface_of(view)
+    interface, balancer = interface_of(view), balancer_of(view.cluster)
     chosen = settings(view)
     config = render(
         CONFIG,
         global_defs=lines(chosen["global_defs"]),
         vrrp_script=lines(chosen["vrrp_script"]),
-        down_file=haproxy.DOWN_FILE,
+        balancer=balancer,
         instances=_instances(view),
         interface=interface,
-    )
-    check = render(
-        CHECK,
-        timeout_s=view.timers.check_timeout_ms / 1000,
-        port=haproxy.HEALTH_PORT,
-        path=haproxy.SERVING_PATH,
-        peers=_other_balancers(view),
     )
     drop_in = render(
         DROP_IN,
         run=RUN,
         slice=SLICE,
-        down_file=haproxy.DOWN_FILE,
+        balancer=balancer,
         vips=[_host_address(vip) for vip in view.cluster.endpoint.vips],
         interface=interface,
     )
@@ -307,8 +416,9 @@ def design(view: View) -> ComponentDesign:
             # First, because the check of keepalived.conf looks for the scripts under their final paths.
             FileSet(
                 (
-                    File(CHECK_FILE, check, mode=0o755),
+                    File(CHECK_FILE, _check(view), mode=0o755),
                     File(DROP_IN_FILE, drop_in),
+                    *(() if balancer else (File(AUTHORITY, view.authority_file),)),
                     *waiting.keepalived_files(view),
                 )
             ),

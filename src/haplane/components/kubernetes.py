@@ -11,8 +11,7 @@ import yaml
 
 from haplane.components import etcd
 from haplane.components.base import STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
-from haplane.components.haproxy import APISERVER_PORT
-from haplane.model.cluster import Cluster, EtcdTopology, Value
+from haplane.model.cluster import APISERVER_PORT, Cluster, EtcdTopology, Value
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 

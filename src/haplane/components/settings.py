@@ -37,9 +37,9 @@ def overridden(derived: Settings, *given: tuple[KeyPath, Sections]) -> Settings:
     return result
 
 
-def lines(settings: Mapping[str, Setting], *, indent: str = "  ") -> str:
-    """Each line below a comment with its reason."""
-    return "".join(f"{indent}{line}\n" for line in _lines(settings))
+def lines(settings: Mapping[str, Setting], *, indent: str = "  ", end: str = "") -> str:
+    """Each line below a comment with its reason. end: of a line that is no comment."""
+    return "".join(f"{indent}{line}\n" for line in _lines(settings, end))
 
 
 def one_line(settings: Mapping[str, Setting]) -> str:
@@ -47,15 +47,20 @@ def one_line(settings: Mapping[str, Setting]) -> str:
     return " ".join(_written(keyword, setting) for keyword, setting in settings.items())
 
 
-def _lines(settings: Mapping[str, Setting]) -> Iterator[str]:
+def _lines(settings: Mapping[str, Setting], end: str) -> Iterator[str]:
     for keyword, setting in settings.items():
         if setting.because:
             yield f"# {setting.because}"
-        yield _written(keyword, setting)
+        yield f"{_written(keyword, setting)}{end}"
 
 
 def _written(keyword: str, setting: Setting) -> str:
     return f"{keyword} {setting.arguments}".rstrip()
+
+
+def parameters(settings: Mapping[str, Setting]) -> str:
+    """keyword=argument keyword ..., as nginx wants them behind a server."""
+    return " ".join(f"{keyword}={one.arguments}" if one.arguments else keyword for keyword, one in settings.items())
 
 
 def time_ms(setting: Setting | None, otherwise: float, *, unit_ms: float) -> float:

@@ -16,13 +16,15 @@ from collections.abc import Mapping
 from haplane.components.base import LIBEXEC, File, View, join_host_port
 from haplane.components.settings import Setting, Settings
 from haplane.components.templates import render
-from haplane.model.cluster import Cluster, EndpointOwner, Interface
+from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner, Interface
 
 PEERS_PORT = 10240
 TELL_FILE = f"{LIBEXEC}/tell-clients"
 KEEP_FILE = f"{LIBEXEC}/keep-clients"
 TIMER = "haplane-clients.timer"
 SERVICE = "haplane-clients.service"
+# For root on this machine only.
+SOCKET = "/run/haproxy/admin.sock"
 # HAProxy's master, which alone can ask processes that a reload has left behind. The distribution's unit opens it.
 MASTER_SOCKET = "/run/haproxy-master.sock"
 
@@ -50,7 +52,7 @@ Description=Keep the other balancers' memory of the clients connected here
 After=haproxy.service
 [Service]
 Type=oneshot
-ExecStart={KEEP_FILE} {{{{ socket }}}} {MASTER_SOCKET}
+ExecStart={KEEP_FILE} {SOCKET} {MASTER_SOCKET}
 TimeoutStartSec=20
 # Not three lines twice a minute.
 LogLevelMax=notice
@@ -252,7 +254,8 @@ sub finish {
 def is_used(cluster: Cluster) -> bool:
     """Whether there is anybody who could tell, and wants to."""
     moves = cluster.endpoint.by is EndpointOwner.KEEPALIVED and len(cluster.balancers) > 1
-    return moves and cluster.failover.tell_clients
+    knows = cluster.balanced_by is BalancerProgram.HAPROXY
+    return moves and knows and cluster.failover.tell_clients
 
 
 def haproxy_settings(view: View) -> Settings:
@@ -280,13 +283,13 @@ def haproxy_sections(view: View) -> str:
     return render(CLIENTS, peers=peers)
 
 
-def haproxy_files(view: View, socket: str) -> tuple[File, ...]:
-    """What keeps the replicas alive. socket: HAProxy's, level admin."""
+def haproxy_files(view: View) -> tuple[File, ...]:
+    """What keeps the replicas alive."""
     if not is_used(view.cluster):
         return ()
     return (
         File(KEEP_FILE, KEEP, mode=0o755),
-        File(f"/etc/systemd/system/{SERVICE}", render(SERVICE_UNIT, socket=socket)),
+        File(f"/etc/systemd/system/{SERVICE}", SERVICE_UNIT),
         File(f"/etc/systemd/system/{TIMER}", TIMER_UNIT),
     )
 
@@ -298,11 +301,11 @@ def haproxy_commands(view: View) -> str:
     return f"systemctl disable -q --now {TIMER} 2>/dev/null || true"
 
 
-def keepalived_settings(view: View, vip: Interface, socket: str) -> Mapping[str, Setting]:
+def keepalived_settings(view: View, vip: Interface) -> Mapping[str, Setting]:
     """What a vrrp_instance needs besides."""
     if not is_used(view.cluster):
         return {}
-    call = f"{TELL_FILE} {socket} {vip.ip} {view.cluster.endpoint.port} {view.timers.advert_ms}"
+    call = f"{TELL_FILE} {SOCKET} {vip.ip} {view.cluster.endpoint.port} {view.timers.advert_ms}"
     return {
         "notify_master": Setting(f'"{call}" root', "idle clients learn that their connection died with the old holder")
     }

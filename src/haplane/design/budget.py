@@ -4,37 +4,24 @@ typical: what the median of many runs should be near; worst: what no run may exc
 infinite: nothing of ours ends it, or it is not known what does. What a link takes is counted for a client that asks
 again and again and counts only answers.
 
-Sources: RFC 9568 section 6.1; keepalived.conf(5); HAProxy's configuration manual, section 5.2 and `timeout check`, and
-its src/check.c (the next check starts an interval after the last one has ended); etcd's raft (the election timeout is
-drawn anew from one to two times the configured one).
+Sources: RFC 9568 section 6.1; keepalived.conf(5); etcd's raft (the election timeout is drawn anew from one to two times
+the configured one); those of `leaving`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from haplane.components import etcd, haproxy, keepalived
+from haplane.components import etcd, keepalived
+from haplane.components.balancer import balancer_of
+from haplane.components.base import Balancer
 from haplane.components.settings import milliseconds
+from haplane.design import leaving
 from haplane.design.design import Design
+from haplane.design.link import AVOID, HANDSHAKE_S, LEAVE, Link
 from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
-
-
-@dataclass(frozen=True)
-class Link:
-    """One step between the fault and the next answer.
-
-    because: the sentence with the numbers; formula: the same with the names of the settings; setting: the key of
-    cluster.yaml that changes it most, empty if none does.
-    """
-
-    name: str
-    typical_s: float
-    worst_s: float
-    because: str
-    formula: str = ""
-    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +45,6 @@ class Budget:
 # What the timers do not say, (typical, worst). Assumed, and generous; a drill's own measurement stands beside the sum.
 TAKE_OVER_S = (0.003, 0.010)  # VRRP's decision to the address on the interface
 ANNOUNCE_S = (0.002, 0.010)  # the address on the interface to a switch that knows it
-HANDSHAKE_S = (0.010, 0.050)  # TCP and TLS on a LAN
 EXIT_NOTICED_S = (0.040, 0.100)  # a dead daemon to the end of its unit's ExecStopPost, which starts a shell
 VOTE_S = (0.010, 0.050)  # etcd: pre-vote, vote and the new leader's first entry, each a round trip and a write
 
@@ -68,13 +54,12 @@ ETCD_CLIENT_S = 30 + 10
 # Of clients, where nobody says otherwise.
 REQUEST_INTERVAL_S = 0.02
 
-AVOID = "avoid the dead apiserver"
-LEAVE = "leave the hung apiserver"
 OTHER_MEMBER = "ask another member"
+MOVE = "move the VIP"
 # Links that hold up what goes to one apiserver or member, while the others answer.
 ONE_APISERVER = frozenset({AVOID, LEAVE, OTHER_MEMBER})
 ADVERT = "keepalived.vrrp_instance.advert_int"
-CONNECT = "haproxy.defaults.timeout connect"
+CHECK_INTERVAL = "keepalived.vrrp_script.interval"
 ELECTION = "etcd.election"
 SKEW = "(256 - priority) / 256 * advert_int"
 
@@ -130,8 +115,8 @@ def holder_resigns(advert_ms: float, priority: int | None, request_interval_s: f
     return (Link("hand over", skew_s, skew_s, because, SKEW, ADVERT), *_arrive(request_interval_s))
 
 
-def balancer_hangs(interval_ms: float, timeout_ms: float, fall: int) -> Link:
-    """keepalived asks HAProxy's health page every interval; a question that still runs makes it skip the next."""
+def check_times_out(interval_ms: float, timeout_ms: float, fall: int) -> Link:
+    """keepalived asks every interval; a question that still runs makes it skip the next."""
     apart_ms = interval_ms if timeout_ms < interval_ms else interval_ms + timeout_ms
     last_s = ((fall - 1) * apart_ms + timeout_ms) / 1000
     return Link(
@@ -140,7 +125,7 @@ def balancer_hangs(interval_ms: float, timeout_ms: float, fall: int) -> Link:
         last_s + interval_ms / 1000,
         f"{fall} questions, every {interval_ms:g} ms, without an answer; the last has {timeout_ms:g} ms for it",
         "fall * interval + timeout",
-        "keepalived.vrrp_script.interval",
+        CHECK_INTERVAL,
     )
 
 
@@ -185,20 +170,14 @@ def _rivals(vrrp: Mapping[str, keepalived.Timing], holder: str) -> tuple[float, 
 
 def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     cluster = design.cluster
+    balancer = balancer_of(cluster)
     if cluster.endpoint.by is EndpointOwner.EXTERNAL:
-        for fault, sentence in (
-            ("power-off-balancer", "power-off of a machine that runs HAProxy"),
-            ("haproxy-death", "HAProxy dies"),
-            ("haproxy-hang", "HAProxy hangs"),
-        ):
-            yield Budget(fault, (_outside(),), sentence, NEW)
+        yield from _budgets_outside(balancer)
         return
     vrrp = _vrrp(design)
-    rivals = {name: _rivals(vrrp, name) for name in vrrp}
-    # Any machine may hold the VIP (nopreempt): the worst is the one whose silence lasts longest.
-    holder = max(rivals, key=lambda name: sum(link.worst_s for link in endpoint_moves(*rivals[name], interval_s)))
-    silent = endpoint_moves(*rivals[holder], interval_s)
-    resigned = holder_resigns(*rivals[holder], interval_s)
+    holder = _worst_holder(vrrp)
+    rivals = _rivals(vrrp, holder)
+    silent, resigned = endpoint_moves(*rivals, interval_s), holder_resigns(*rivals, interval_s)
     yield power_off_vip_holder(design, holder, request_interval_s=interval_s)
     yield Budget(
         "cut-vip-holder",
@@ -211,111 +190,135 @@ def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
         yield Budget("power-off-idle-balancer", (idle,), "power-off of a balancer without the VIP", NOTHING)
     yield Budget("move-vip", resigned, f"the VIP is moved away from {holder} on purpose", NEW)
     yield Budget("keepalived-death", silent, f"keepalived dies on {holder}; its unit removes the VIP there", NEW)
-    yield Budget("keepalived-hang", (_two_holders(*rivals[holder]),), f"keepalived hangs on {holder}", NEW)
-    because = "systemd runs the unit's ExecStopPost, which writes the file that keepalived follows (track_file)"
-    yield Budget(
-        "haproxy-death", (Link("detect", *EXIT_NOTICED_S, because), *resigned), f"HAProxy dies on {holder}", NEW
-    )
-    check = vrrp[holder]
-    hang = balancer_hangs(check.check_interval_ms, check.check_timeout_ms, check.check_fall)
-    yield Budget("haproxy-hang", (hang, *resigned), f"HAProxy hangs on {holder}", NEW)
+    two = _two_holders(*rivals, balancer.title if balancer else "an apiserver")
+    yield Budget("keepalived-hang", (two,), f"keepalived hangs on {holder}", NEW)
+    if balancer:
+        because = "systemd runs the unit's ExecStopPost, which writes the file that keepalived follows (track_file)"
+        dead = Link("detect", *EXIT_NOTICED_S, because)
+        yield Budget(f"{balancer.name}-death", (dead, *resigned), f"{balancer.title} dies on {holder}", NEW)
+        hung = _check_times_out_on(vrrp[holder])
+        yield Budget(f"{balancer.name}-hang", (hung, *resigned), f"{balancer.title} hangs on {holder}", NEW)
 
 
-def _two_holders(advert_ms: float, priority: int | None) -> Link:
+def _worst_holder(vrrp: Mapping[str, keepalived.Timing]) -> str:
+    """Any machine may hold the VIP (nopreempt): the worst is the one whose silence lasts longest."""
+
+    def lasts_s(name: str) -> float:
+        return sum(link.worst_s for link in endpoint_moves(*_rivals(vrrp, name), REQUEST_INTERVAL_S))
+
+    return max(vrrp, key=lasts_s)
+
+
+def _check_times_out_on(holder: keepalived.Timing) -> Link:
+    return check_times_out(holder.check_interval_ms, holder.check_timeout_ms, holder.check_fall)
+
+
+def _budgets_outside(balancer: Balancer | None) -> Iterator[Budget]:
+    """What a load balancer of yours in front decides."""
+    faults = [
+        ("power-off-control-plane-node", "power-off of a control-plane node"),
+        ("apiserver-death", "an apiserver dies"),
+        ("apiserver-hang", "an apiserver hangs"),
+    ]
+    if balancer:
+        faults = [
+            ("power-off-balancer", f"power-off of a machine that runs {balancer.title}"),
+            (f"{balancer.name}-death", f"{balancer.title} dies"),
+            (f"{balancer.name}-hang", f"{balancer.title} hangs"),
+        ]
+    for fault, sentence in faults:
+        yield Budget(fault, (_outside(),), sentence, NEW)
+
+
+def _two_holders(advert_ms: float, priority: int | None, both_run: str) -> Link:
     """The kernel goes on answering for the address that a stopped keepalived has added."""
     if priority is None:
         return Link("none", 0.0, 0.0, "the VIP stays on the only machine that can hold it, which goes on answering")
     seconds = (3 * advert_ms + keepalived.skew_ms(priority, advert_ms)) / 1000
     because = (
         f"a BACKUP takes the VIP after {seconds:.3f} s, but the holder keeps it too: each client reaches the one that "
-        "answered ARP last. Both run HAProxy, so most requests are answered, and connections break whenever ARP "
+        f"answered ARP last. Both run {both_run}, so most requests are answered, and connections break whenever ARP "
         "changes. Nothing of ours ends it: restart keepalived there"
     )
     return Link("two holders", 0.0, math.inf, because)
 
 
-# -- apiservers behind HAProxy
-
-
-def _avoid(design: Design) -> Link:
-    """A connection goes to an apiserver whose machine does not answer any more."""
-    count = len(design.cluster.control_plane)
-    return _worst(_give_up(one, count) for one in _balancers(design)) if count > 1 else _no_other_apiserver()
+# -- apiservers behind the balancer, or straight behind the VIP
 
 
 def _avoid_apiserver_of(design: Design, machine: str) -> tuple[Link, ...]:
-    """Nothing to avoid where no apiserver was."""
-    return (_avoid(design),) if Role.CONTROL_PLANE in design.cluster.machines[machine].roles else ()
-
-
-def _give_up(balancer: haproxy.Timing, apiservers: int) -> Link:
-    connect_s, retries = balancer.connect_ms / 1000, balancer.retries
-    if balancer.redispatch and retries:
-        because = f"a connection to it is given up after timeout connect {connect_s * 1000:.0f} ms and tried on another"
-        cost_s, formula = connect_s, "timeout connect"
-    else:
-        # Between two tries of the same server HAProxy waits min(timeout connect, 1 s).
-        cost_s = (retries + 1) * connect_s + retries * min(connect_s, 1.0)
-        because = (
-            f"a connection to it is tried {retries + 1} times, all on the same apiserver, without option redispatch"
-        )
-        formula = "(retries + 1) * timeout connect + retries * min(timeout connect, 1 s)"
-    because += f"; one in {apiservers} connections goes there"
-    return Link(AVOID, cost_s / apiservers, cost_s, because, formula, CONNECT)
-
-
-def _refused(balancer: haproxy.Timing) -> Link:
-    wait_s = min(balancer.connect_ms / 1000, 1.0)
-    because = (
-        f"its kernel refuses at once; HAProxy takes it out and may wait {wait_s * 1000:.0f} ms before the next one"
-    )
-    return Link(AVOID, 0.0, wait_s, because, "min(timeout connect, 1 s)", CONNECT)
-
-
-def _leave_hung(design: Design, why: str) -> Link:
-    """An apiserver takes connections and does not answer: until its checks have failed and its sessions are ended."""
-    alone = len(design.cluster.control_plane) < 2
-    return _no_other_apiserver() if alone else _worst(_end_sessions(one, why) for one in _balancers(design))
-
-
-def _end_sessions(balancer: haproxy.Timing, why: str) -> Link:
-    fall, one_ms = balancer.fall, min(balancer.connect_ms, balancer.interval_ms) + balancer.check_timeout_ms
-    after_ms = haproxy.sessions_end_after_ms(balancer.connect_ms) + haproxy.LOOK_EVERY_MS
-    worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms + after_ms
-    because = (
-        f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
-        f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
-        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms for those that are just being connected"
-    )
-    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter + 150 ms + "
-    formula += "timeout connect"
-    return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
-
-
-def _no_other_apiserver() -> Link:
-    because = "there is no other apiserver: until this one answers again"
-    return Link(AVOID, math.inf, math.inf, because, setting="machines")
-
-
-def _balancers(design: Design) -> Iterator[haproxy.Timing]:
-    return (haproxy.timing(design.view(one.name)) for one in design.cluster.balancers)
-
-
-def _worst(links: Iterable[Link]) -> Link:
-    """Machines may differ by what the file overrides."""
-    return max(links, key=lambda link: link.worst_s)
+    """Nothing to avoid where no apiserver was, or where the VIP has left it behind."""
+    is_there = Role.CONTROL_PLANE in design.cluster.machines[machine].roles
+    return (leaving.silent(design),) if is_there and balancer_of(design.cluster) else ()
 
 
 def _apiserver_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     count, again = len(design.cluster.control_plane), _reconnect(interval_s)
+    if not balancer_of(design.cluster):
+        yield from _straight_budgets(design, interval_s)
+        return
     one_in = f"one in {count} new connections"
     if design.cluster.balancer is BalancerRole.BALANCER or count > 1:
-        sentence = "power-off of a control-plane node that does not hold the VIP (writes: see etcd-leader-death)"
-        yield Budget("power-off-control-plane-node", (_avoid(design), again), sentence, one_in)
-    dead = _worst(map(_refused, _balancers(design))) if count > 1 else _no_other_apiserver()
-    yield Budget("apiserver-death", (dead, again), "an apiserver dies", one_in)
-    hung = _leave_hung(design, "it takes connections and does not answer")
+        yield Budget("power-off-control-plane-node", (leaving.silent(design), again), _OTHER_NODE_OFF, one_in)
+    yield Budget("apiserver-death", (leaving.refused(design), again), "an apiserver dies", one_in)
+    hung = leaving.hung(design, "it takes connections and does not answer")
     yield Budget("apiserver-hang", (hung, again), "an apiserver hangs", one_in)
+
+
+_OTHER_NODE_OFF = "power-off of a control-plane node that does not hold the VIP (writes: see etcd-leader-death)"
+
+
+def _straight_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
+    """All that clients ask goes to the apiserver of the VIP's holder: the VIP has to move away from it."""
+    if design.cluster.endpoint.by is EndpointOwner.EXTERNAL:
+        return
+    vrrp = _vrrp(design)
+    holder = _worst_holder(vrrp)
+    resigned = holder_resigns(*_rivals(vrrp, holder), interval_s)
+    if len(vrrp) > 1:
+        idle = Link("none", 0.0, 0.0, "nobody asks an apiserver without the VIP")
+        yield Budget("power-off-control-plane-node", (idle,), _OTHER_NODE_OFF, NOTHING)
+    dead = _check_is_refused(vrrp[holder])
+    yield Budget("apiserver-death", (dead, *resigned), f"the apiserver of {holder}, which holds the VIP, dies", NEW)
+    hung = _check_times_out_on(vrrp[holder])
+    yield Budget("apiserver-hang", (hung, *resigned), f"the apiserver of {holder}, which holds the VIP, hangs", NEW)
+
+
+def _check_is_refused(holder: keepalived.Timing) -> Link:
+    """Every question is answered at once, with no."""
+    interval_s, fall = holder.check_interval_ms / 1000, holder.check_fall
+    return Link(
+        "detect",
+        (fall - 0.5) * interval_s + HANDSHAKE_S[0],
+        fall * interval_s + HANDSHAKE_S[1],
+        f"{fall} questions of keepalived, one every {holder.check_interval_ms:g} ms, are refused",
+        "fall * interval",
+        CHECK_INTERVAL,
+    )
+
+
+def _leave_hung(design: Design, why: str) -> Link:
+    """An apiserver takes connections and does not answer: until clients are elsewhere."""
+    if balancer_of(design.cluster):
+        return leaving.hung(design, why)
+    if design.cluster.endpoint.by is EndpointOwner.EXTERNAL:
+        return _outside()
+    vrrp = _vrrp(design)
+    holder = _worst_holder(vrrp)
+    rivals = _rivals(vrrp, holder)
+    if rivals[1] is None:
+        return _nobody_takes_over()
+    # Whoever asks again is counted by the one who calls.
+    *moves, _ = (_check_times_out_on(vrrp[holder]), *holder_resigns(*rivals, REQUEST_INTERVAL_S))
+    return Link(
+        MOVE,
+        # Mostly the VIP is elsewhere.
+        0.0,
+        sum(link.worst_s for link in moves),
+        f"{why}; where it holds the VIP, that moves: {moves[0].because}",
+        f"{moves[0].formula} + {SKEW}",
+        CHECK_INTERVAL,
+    )
 
 
 # -- etcd
@@ -358,7 +361,7 @@ def _etcd_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
             continue
         if stacked:
             client = _leave_hung(design, "the apiserver beside it cannot answer without it")
-            affects = f"one in {members} new connections"
+            affects = f"one in {members} new connections" if balancer_of(cluster) else NEW
         else:
             client = _other_member(how)
             affects = f"one in {members} requests of each apiserver to etcd" if how == "hang" else NOTHING
@@ -383,6 +386,8 @@ def _other_member(how: str) -> Link:
 
 def _beyond(link: Link, meanwhile: tuple[Link, ...]) -> Link:
     """What waits at the same time counts only as far as it takes longer."""
+    if math.isinf(link.worst_s):
+        return link
     typical_s = max(0.0, link.typical_s - sum(one.typical_s for one in meanwhile))
     worst_s = max(0.0, link.worst_s - sum(one.worst_s for one in meanwhile))
     because = f"{link.worst_s:.2f} s at worst, of which only what is longer than the election counts: {link.because}"
@@ -395,8 +400,8 @@ def _beyond(link: Link, meanwhile: tuple[Link, ...]) -> Link:
 def _node_budgets(cluster: Cluster) -> Iterator[Budget]:
     grace_s = _flag_s(cluster, "controllerManager", "node-monitor-grace-period", 50)
     because = (
-        "static pods run on without it, and HAProxy and keepalived are not its own; the node is NotReady "
-        f"{grace_s:g} s after its last lease, and what runs there is not restarted when it fails"
+        f"static pods run on without it, and {_not_its_own(cluster)} not its own; the node is "
+        f"NotReady {grace_s:g} s after its last lease, and what runs there is not restarted when it fails"
     )
     setting = _flag_key("controllerManager", "node-monitor-grace-period")
     for how, what in (("death", "dies"), ("hang", "hangs")):
@@ -408,6 +413,11 @@ def _node_budgets(cluster: Cluster) -> Iterator[Budget]:
     ):
         links = (_lease(cluster, _SECTIONS[lease]),)
         yield Budget(holder_dies(lease), links, f"the active {lease} dies", affects)
+
+
+def _not_its_own(cluster: Cluster) -> str:
+    balancer = balancer_of(cluster)
+    return f"{balancer.title} and keepalived are" if balancer else "keepalived is"
 
 
 # client-go's leader election waits retry * (1 to 1 + JITTER) between two looks at the lease.

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from haplane.components import etcd, haproxy, keepalived, kubernetes
-from haplane.components.base import View, join_host_port
+from haplane.components import etcd, keepalived, kubernetes
+from haplane.components.balancer import balancer_of
+from haplane.components.base import Given, View, join_host_port
 from haplane.components.settings import Setting, Settings
 from haplane.design.design import Design
 from haplane.model.cluster import (
+    APISERVER_PORT,
     BalancerRole,
     Cast,
     Cluster,
     EndpointOwner,
     EtcdTopology,
     Interface,
-    KeyPath,
     Machine,
-    Sections,
     Value,
     Where,
 )
@@ -56,11 +56,11 @@ def derived(design: Design, because: Mapping[str, str] | None = None) -> tuple[D
     rows = [*_cluster(design), *_etcd(design, solved)]
     if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         rows += _keepalived(cluster, views, solved)
-    settings = {
-        name: _with_left_out(haproxy.settings(view), *_own("haproxy", cluster.haproxy, view.machine.haproxy, name))
-        for name, view in views.items()
-    }
-    return (*rows, *_rows(cluster, "haproxy", settings))
+    balancer = balancer_of(cluster)
+    if balancer is None:
+        return tuple(rows)
+    settings = {name: _with_left_out(balancer.settings(view), balancer.given(view)) for name, view in views.items()}
+    return (*rows, *_rows(cluster, balancer.name, settings))
 
 
 # ---- the cluster ----
@@ -77,10 +77,13 @@ def _cluster(design: Design) -> Iterator[Derived]:
         "endpoint.host",
         _given(cluster, "endpoint", "host"),
     )
+    nothing_between = balancer_of(cluster) is None
     beside = cluster.balancer is BalancerRole.CONTROL_PLANE
     port = _given(cluster, "endpoint", "port")
     by_default = (
-        f"{haproxy.APISERVER_PORT} is taken by the apiserver beside the balancer"
+        "the apiservers' own: nothing stands in front of them"
+        if nothing_between
+        else f"{APISERVER_PORT} is taken by the apiserver beside the balancer"
         if beside
         else "the apiserver's own port, which is free where no apiserver runs"
     )
@@ -181,8 +184,8 @@ def _keepalived(cluster: Cluster, views: Mapping[str, View], solved: Mapping[str
 def _keepalived_on(view: View, solved: Mapping[str, str]) -> Settings:
     """keepalived's settings, and what its file holds besides: peers, and the sources of a second VIP."""
     cluster, machine = view.cluster, view.machine
-    own = _own("keepalived", cluster.keepalived, machine.keepalived, machine.name)
-    result = {section: dict(settings) for section, settings in _with_left_out(keepalived.settings(view), *own).items()}
+    with_left_out = _with_left_out(keepalived.settings(view), keepalived.given(view))
+    result = {section: dict(settings) for section, settings in with_left_out.items()}
     for (section, keyword), field in _SOLVED.items():
         setting = result[section].get(keyword)
         if setting and setting.given is None and field in solved:
@@ -208,12 +211,7 @@ def _peers(others: Sequence[Machine], vip: Interface) -> str:
     return " ".join(str(one.address_of(vip.version)) for one in others)
 
 
-def _own(key: str, common: Sections, own: Sections, machine: str) -> tuple[tuple[KeyPath, Sections], ...]:
-    """Where the file speaks of this component on this machine, as `overridden` takes it."""
-    return ((key,), common), (("machines", machine, key), own)
-
-
-def _with_left_out(settings: Settings, *given: tuple[KeyPath, Sections]) -> Settings:
+def _with_left_out(settings: Settings, given: Given) -> Settings:
     """The settings, and those that the file leaves out by `false`."""
     result = {section: dict(lines) for section, lines in settings.items()}
     for place, sections in given:

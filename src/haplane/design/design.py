@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from haplane.components.base import CALM, ComponentDesign, Measured, Timers, View
 from haplane.components.registry import components_of
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import Cluster
+from haplane.model.cluster import BalancerProgram, Cluster
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,7 @@ def identity(cluster: Cluster) -> str:
         "pods": ",".join(map(str, kubernetes.pods)),
         "services": ",".join(map(str, kubernetes.services)),
     }
+    # What balances cannot change yet: both would want one port, and keepalived follows one of them. Unsaid, HAProxy.
+    if cluster.balanced_by is not BalancerProgram.HAPROXY:
+        parts["balancer"] = cluster.balanced_by
     return " ".join(f"{key}={value}" for key, value in parts.items())

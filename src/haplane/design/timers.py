@@ -14,19 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
+from haplane.components.balancer import asked_of, balancer_of
 from haplane.components.base import CALM, Timers
-from haplane.components.keepalived import SKEW_APART_MS, TOP_PRIORITY, priority_step
+from haplane.components.keepalived import SKEW_APART_MS, TOP_PRIORITY, check_fall, priority_step
 from haplane.design.budget import (
     ONE_APISERVER,
     REQUEST_INTERVAL_S,
-    Link,
-    balancer_hangs,
     budgets,
+    check_times_out,
     endpoint_moves,
     holder_resigns,
     leader_is_lost,
 )
 from haplane.design.design import Design
+from haplane.design.link import Link
 from haplane.model.cluster import Cluster, EndpointOwner, KeyPath, Machine
 from haplane.model.facts import MachineFacts, MeasuredFacts
 
@@ -38,8 +39,9 @@ VRRP_LIMIT_MS = 40_950
 # Where stalls were not measured: what the calm advert survives.
 ASSUMED_STALL_MS = 3 * CALM.advert_ms - STEP_MS
 
-CHECK_FALL = 2
+# A busy program that lives may take so long to answer; an apiserver also looks at its etcd first.
 SHORTEST_CHECK_TIMEOUT_MS = 100
+SHORTEST_APISERVER_TIMEOUT_MS = 250
 # A question has to have ended before the next is due, or keepalived leaves that one out.
 CHECK_PAUSE_MS = 20
 
@@ -54,7 +56,7 @@ TIMES_FSYNC = 10
 _JUDGED = {
     "power-off-vip-holder": "advert_ms",
     "power-off-balancer": "advert_ms",
-    "haproxy-hang": "check_interval_ms",
+    "{asked}-hang": "check_interval_ms",
     "etcd-leader-death": "etcd_election_ms",
 }
 _KEEPALIVED_KEYS = {
@@ -153,23 +155,25 @@ def _fixed_endpoint(cluster: Cluster) -> str:
     return ""
 
 
-# -- keepalived's question to HAProxy
+# -- keepalived's question
 
 
 def _check(cluster: Cluster, advert_ms: int, target_ms: float) -> tuple[int, int, str]:
     if reason := _fixed_endpoint(cluster):
         return CALM.check_interval_ms, CALM.check_timeout_ms, reason
+    asked, fall = asked_of(cluster), check_fall(cluster)
+    least_ms = SHORTEST_CHECK_TIMEOUT_MS if balancer_of(cluster) else SHORTEST_APISERVER_TIMEOUT_MS
     moves_ms = _worst_ms(holder_resigns(advert_ms, TOP_PRIORITY - priority_step(advert_ms), REQUEST_INTERVAL_S))
-    shortest = SHORTEST_CHECK_TIMEOUT_MS + CHECK_PAUSE_MS
+    shortest = least_ms + CHECK_PAUSE_MS
     for interval_ms in range(CALM.check_interval_ms, shortest - 1, -STEP_MS):
         # As calm as the calm one: the same part of the interval.
         part = interval_ms * CALM.check_timeout_ms // CALM.check_interval_ms // STEP_MS * STEP_MS
-        timeout_ms = max(part, SHORTEST_CHECK_TIMEOUT_MS)
-        worst_ms = _worst_ms([balancer_hangs(interval_ms, timeout_ms, CHECK_FALL)]) + moves_ms
+        timeout_ms = max(part, least_ms)
+        worst_ms = _worst_ms([check_times_out(interval_ms, timeout_ms, fall)]) + moves_ms
         if worst_ms <= target_ms:
-            return interval_ms, timeout_ms, f"the calmest with which a hung HAProxy loses the VIP in {worst_ms:.0f} ms"
-    reason = f"no shorter: a busy HAProxy that lives may take {SHORTEST_CHECK_TIMEOUT_MS} ms to answer"
-    return shortest, SHORTEST_CHECK_TIMEOUT_MS, reason
+            return interval_ms, timeout_ms, f"the calmest with which a hung {asked} loses the VIP in {worst_ms:.0f} ms"
+    reason = f"no shorter: a busy {asked} that lives may take {least_ms} ms to answer"
+    return shortest, least_ms, reason
 
 
 # -- etcd
@@ -264,8 +268,11 @@ def _unmet(cluster: Cluster, timers: Timers, target_ms: float, because: Mapping[
     keepalived = cluster.endpoint.by is EndpointOwner.KEEPALIVED
     if keepalived and _last_priority(len(cluster.balancers), timers.advert_ms) < 1:
         yield f"{len(cluster.balancers)} balancers cannot share one VIP: VRRP has too few priorities to keep them apart"
+    balancer = balancer_of(cluster)
+    asked = balancer.name if balancer else "apiserver"
+    judged = {fault.format(asked=asked): timer for fault, timer in _JUDGED.items()}
     for budget in budgets(Design(cluster, timers=timers)):
-        if budget.fault not in _JUDGED:
+        if budget.fault not in judged:
             continue
         links = [link for link in budget.links if link.name not in ONE_APISERVER]
         worst_ms, longest = _worst_ms(links), max(links, key=lambda link: link.worst_s)
@@ -274,7 +281,7 @@ def _unmet(cluster: Cluster, timers: Timers, target_ms: float, because: Mapping[
         elif worst_ms > target_ms:
             yield (
                 f"{budget.fault}: {worst_ms:.0f} ms at worst instead of {target_ms:g} ms; `{longest.name}` alone "
-                f"takes {1000 * longest.worst_s:.0f} ms of it ({longest.because}); {because[_JUDGED[budget.fault]]}"
+                f"takes {1000 * longest.worst_s:.0f} ms of it ({longest.because}); {because[judged[budget.fault]]}"
             )
 
 

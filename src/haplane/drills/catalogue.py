@@ -8,13 +8,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from haplane.design.budget import Budget, Link, budgets, power_off_vip_holder
+from haplane.design.budget import Budget, budgets, power_off_vip_holder
 from haplane.design.cuts import survives
 from haplane.design.design import Design
+from haplane.design.link import Link
 from haplane.drills import faults
 from haplane.drills.elsewhere import elsewhere
 from haplane.drills.faults import Make, Outside
 from haplane.drills.targets import SEVERAL, Who
+from haplane.model.cluster import BalancerProgram
 from haplane.model.errors import UsageError
 
 RATE = 50.0
@@ -46,6 +48,7 @@ class Drill:
     lasts_s: float = LASTS_S
     isolates: bool = False
     spares: bool = False
+    program: BalancerProgram | None = None
     idle_connections: int = IDLE_CONNECTIONS
     quick: bool = False
     unseen: bool = False
@@ -61,7 +64,8 @@ class Drill:
 
     def has_meaning(self, design: Design) -> bool:
         """Is there anything of this kind in the design?"""
-        return self.budget in {NO_BUDGET, *(one.fault for one in budgets(design))}
+        runs = self.program in (None, design.cluster.balanced_by)
+        return runs and self.budget in {NO_BUDGET, *(one.fault for one in budgets(design))}
 
     def is_survived(self, design: Design, machines: Sequence[str]) -> bool:
         """Does the API go on without these machines?"""
@@ -193,22 +197,51 @@ _MACHINES = (
 )
 
 _ETCD = faults.pod("etcd")
-_PROCESSES = (
-    *_process(
-        "haproxy",
-        "HAProxy where the VIP is",
+
+
+def _of_balancer(program: BalancerProgram, called: str) -> Iterator[Drill]:
+    # While it hangs nothing is answered until the VIP has moved: all that was asked meanwhile, at RATE.
+    hung: dict[str, Any] = {"budget": f"{program}-hang", "failed_at_most": 60, "program": program}
+    where = f"{called} where the VIP is"
+    yield from _process(
+        program,
+        where,
         Who.VIP_HOLDER,
-        faults.unit("haproxy"),
-        "haproxy-death",
+        faults.unit(program),
+        f"{program}-death",
         {
             "death": {"quick": True},
-            # Nothing is answered until the VIP has moved: all that was asked meanwhile, at RATE.
-            "hang": {"budget": "haproxy-hang", "failed_at_most": 60, "quick": True},
+            "hang": {**hung, "quick": True},
             # It may be back before keepalived has looked.
             "restart": {"moves_vip": None},
         },
         moves_vip=True,
-    ),
+        program=program,
+    )
+    used_up = Drill(
+        f"{program}-descriptors",
+        f"use up the file descriptors of {where}",
+        Who.VIP_HOLDER,
+        faults.descriptors_are_used_up(program),
+        f"{program}-hang",
+        moves_vip=True,
+    )
+    yield replace(used_up, **hung)
+    yield Drill(
+        f"reload-{program}",
+        f"reload {called} on every machine at once",
+        Who.EVERY,
+        faults.unit_reloads(program),
+        "kubelet-death",
+        failed_at_most=0,
+        spares=True,
+        program=program,
+    )
+
+
+_PROCESSES = (
+    *_of_balancer(BalancerProgram.HAPROXY, "HAProxy"),
+    *_of_balancer(BalancerProgram.NGINX, "nginx"),
     *_process(
         "keepalived",
         "keepalived where the VIP is",
@@ -281,7 +314,7 @@ _PROCESSES = (
     ),
     *_process(
         "containerd",
-        "containerd where the VIP is; what runs under it goes on",
+        "containerd where the VIP is",
         Who.VIP_HOLDER,
         faults.unit("containerd", whom="main"),
         "kubelet-death",
@@ -369,20 +402,11 @@ _RESOURCES = (
     ),
     Drill(
         "memory-short",
-        "leave HAProxy and keepalived where the VIP is 32 MB, and somebody beside them who takes all of it",
+        "leave the balancer and keepalived where the VIP is 32 MB, and somebody beside them who takes all of it",
         Who.VIP_HOLDER,
         faults.memory_is_short,
-        "haproxy-death",
+        "keepalived-death",
         moves_vip=None,
-    ),
-    Drill(
-        "haproxy-descriptors",
-        "use up the file descriptors of HAProxy where the VIP is",
-        Who.VIP_HOLDER,
-        faults.descriptors_are_used_up("haproxy"),
-        "haproxy-hang",
-        moves_vip=True,
-        failed_at_most=60,
     ),
     Drill(
         "flood",
@@ -437,15 +461,6 @@ _PLANNED = (
         moves_vip=True,
         failed_at_most=1,
         lasts_s=3.0,
-    ),
-    Drill(
-        "reload-haproxy",
-        "reload HAProxy on every machine at once",
-        Who.EVERY,
-        faults.unit_reloads("haproxy"),
-        "kubelet-death",
-        failed_at_most=0,
-        spares=True,
     ),
     Drill(
         "swap-certificate",

@@ -29,12 +29,13 @@ _WAITS: Changes = {"unseen": True}
 # Of those where the VIP is: the first that the name begins with.
 _ON_BACKUP: Mapping[str, Changes] = {
     "haproxy": _UNSEEN,
+    "nginx": _UNSEEN,
     "keepalived-hang": {**_UNSEEN, **_MAY_MOVE},
     "keepalived": _UNSEEN,
     "move-vip": {**_UNSEEN, "name": "keepalived-stop-backup", "sentence": "stop keepalived where the VIP is not"},
     "memory-short": {
         **_UNSEEN,
-        "sentence": "leave HAProxy and keepalived 32 MB where the VIP is not, and somebody beside them all of it",
+        "sentence": "leave the balancer and keepalived 32 MB where the VIP is not, and somebody beside them all of it",
     },
     "adverts-lost": {**_UNSEEN, "sentence": "lose the VRRP adverts of a machine without the VIP: it sends none"},
     "cut-from-clients": _UNSEEN,

@@ -29,6 +29,7 @@ BARE = (
 FULL = (
     *BARE,
     *("iptables", "nftables", "keepalived", "haproxy", "containerd", "runc", "conntrack", "socat", "ethtool"),
+    *("nginx", "libnginx-mod-stream"),
     *("iputils-ping", "iputils-arping", "containernetworking-plugins", "curl", "ebtables", "psmisc", "mount", "tar"),
     # Only probes need Python, and only on the client machine; one image for all is quicker than two.
     "python3",
@@ -90,7 +91,7 @@ ln -sf /dev/null "$root/etc/systemd/system/getty.target"
 : > "$root/etc/machine-id"
 rm -f "$root/var/lib/dbus/machine-id"
 # Debian's packages start their daemons with a configuration that nobody asked for.
-for unit in keepalived haproxy containerd; do
+for unit in keepalived haproxy nginx containerd; do
   rm -f "$root"/etc/systemd/system/*.wants/$unit.service
 done
 """

@@ -13,7 +13,18 @@ from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
-from haplane.model.cluster import BalancerRole, Cni, EndpointOwner, EtcdTopology, KeyPath, Network, Role, Value
+from haplane.model.cluster import (
+    APISERVER_PORT,
+    BalancerProgram,
+    BalancerRole,
+    Cni,
+    EndpointOwner,
+    EtcdTopology,
+    KeyPath,
+    Network,
+    Role,
+    Value,
+)
 from haplane.model.errors import Problem
 from haplane.model.reading import Document
 from haplane.model.values import DEFAULT_PODS, parse_network
@@ -99,7 +110,14 @@ def _machines_fit_the_topology(found: _Found) -> Iterator[Problem]:
     ):
         given = found.document.value(*path)
         machines = found.with_role(role)
-        if given == value and not machines and all(found.roles(name) is not None for name in found.machines):
+        # Whoever asks for machines of its own for nothing is told so.
+        is_moot = role is Role.BALANCER and found.document.value("balancer", "by") == BalancerProgram.NONE
+        if (
+            given == value
+            and not is_moot
+            and not machines
+            and all(found.roles(name) is not None for name in found.machines)
+        ):
             what = f"{value} needs machines of its own, and no machine has the role {role}"
             yield found.document.at_value(path, what, expected=f"at least one machine with the role {role}")
         # What was written in their place may have meant them.
@@ -107,7 +125,7 @@ def _machines_fit_the_topology(found: _Found) -> Iterator[Problem]:
             continue
         for name in machines:
             what = f"nothing uses the role {role}"
-            fix = f"write {path[0]}: {{{path[1]}: {value}}}, or leave the role out"
+            fix = "leave the role out" if is_moot else f"write {path[0]}: {{{path[1]}: {value}}}, or leave the role out"
             index = (found.roles(name) or []).index(role)
             yield found.document.at_value(("machines", name, "roles", index), what, fix=fix)
 
@@ -128,6 +146,33 @@ def _what_is_frozen_is_thawed(found: _Found) -> Iterator[Problem]:
         if ("power", given) in found.document.places and ("power", missing) not in found.document.places:
             what = f"has no meaning without power.{missing}"
             yield found.document.at_key(("power", given), what, fix=f"add {missing}:")
+
+
+def _settings_are_of_who_balances(found: _Found) -> Iterator[Problem]:
+    """Each program that balances has a section of its own."""
+    by = found.document.value("balancer", "by") or BalancerProgram.HAPROXY
+    if by not in list(BalancerProgram):
+        return
+    for program in BalancerProgram:
+        for path in ((str(program),), *(("machines", name, str(program)) for name in found.machines)):
+            if program != by and path in found.document.places:
+                what = f"has no meaning with balancer.by: {by}, where {program} does not run"
+                yield found.document.at_key(path, what, fix=f"remove it, or write balancer: {{by: {program}}}")
+
+
+def _without_a_balancer_clients_reach_apiservers(found: _Found) -> Iterator[Problem]:
+    """On the apiservers' own machines, and at their own port unless a load balancer of yours is in front."""
+    if found.document.value("balancer", "by") != BalancerProgram.NONE:
+        return
+    if found.document.value("balancer", "role") == BalancerRole.BALANCER:
+        what = f"{BalancerRole.BALANCER} has no meaning with balancer.by: {BalancerProgram.NONE}"
+        yield found.document.at_value(("balancer", "role"), what, expected=BalancerRole.CONTROL_PLANE, fix="remove it")
+    port = found.document.value("endpoint", "port")
+    is_ours = found.document.value("endpoint", "by") != EndpointOwner.EXTERNAL
+    if is_ours and isinstance(port, int) and port != APISERVER_PORT:
+        what = f"with balancer.by: {BalancerProgram.NONE} nobody listens on {port}, only apiservers on theirs"
+        fix = "leave it out, or let haproxy or nginx balance"
+        yield found.document.at_value(("endpoint", "port"), what, expected=str(APISERVER_PORT), fix=fix)
 
 
 def _pods_of_the_bridge_fit(found: _Found) -> Iterator[Problem]:
@@ -196,6 +241,8 @@ _CHECKS: tuple[Callable[[_Found], Iterator[Problem]], ...] = (
     _a_control_plane_exists,
     _machines_fit_the_topology,
     _an_endpoint_of_others_has_no_vrrp,
+    _settings_are_of_who_balances,
+    _without_a_balancer_clients_reach_apiservers,
     _pods_of_the_bridge_fit,
     _what_is_frozen_is_thawed,
     _owned_keys_are_absent,

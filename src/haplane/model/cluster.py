@@ -15,6 +15,9 @@ Network = IPv4Network | IPv6Network
 # What a YAML document or a component's own configuration file can hold.
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 
+# Of every apiserver on its machine.
+APISERVER_PORT = 6443
+
 # Where a value is in a file: keys, and indexes of lists. The top is ().
 KeyPath = tuple[str | int, ...]
 
@@ -52,6 +55,14 @@ class Cast(StrEnum):
     MULTICAST = "multicast"
 
 
+class BalancerProgram(StrEnum):
+    """What balances. none: nothing; the endpoint's address leads straight to one machine's own apiserver."""
+
+    HAPROXY = "haproxy"
+    NGINX = "nginx"
+    NONE = "none"
+
+
 class BalancerRole(StrEnum):
     """Which machines run the balancer: the control-plane nodes themselves, or machines of its own."""
 
@@ -87,7 +98,7 @@ class Ssh:
 
 @dataclass(frozen=True)
 class Machine:
-    """addresses: one, or an IPv4 and an IPv6 address. keepalived, haproxy: win over the cluster's own."""
+    """addresses: one, or an IPv4 and an IPv6 address. keepalived, haproxy, nginx: win over the cluster's own."""
 
     name: str
     addresses: tuple[Address, ...]
@@ -97,6 +108,7 @@ class Machine:
     zone: str | None = None
     keepalived: Sections = field(default_factory=dict)
     haproxy: Sections = field(default_factory=dict)
+    nginx: Sections = field(default_factory=dict)
 
     @property
     def address(self) -> Address:
@@ -212,6 +224,7 @@ class Cluster:
     machines: Mapping[str, Machine]
     sources: tuple[BundleSource, ...]
     balancer: BalancerRole = BalancerRole.CONTROL_PLANE
+    balanced_by: BalancerProgram = BalancerProgram.HAPROXY
     etcd: Etcd = Etcd()
     failover: Failover = Failover()
     accept: Mapping[str, str] = field(default_factory=dict)
@@ -223,6 +236,7 @@ class Cluster:
     containerd: Mapping[str, Value] = field(default_factory=dict)
     keepalived: Sections = field(default_factory=dict)
     haproxy: Sections = field(default_factory=dict)
+    nginx: Sections = field(default_factory=dict)
     places: Mapping[KeyPath, Where] = field(default_factory=dict)
 
     def with_role(self, role: Role) -> tuple[Machine, ...]:
@@ -235,7 +249,7 @@ class Cluster:
 
     @property
     def balancers(self) -> tuple[Machine, ...]:
-        """Machines that run the balancer and, unless the endpoint is somebody else's, share its VIP."""
+        """Machines that clients reach: they run the balancer, and share the VIP unless it is somebody else's."""
         return self.with_role(Role(self.balancer))
 
     @property

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from haplane.model import cluster, shape
 from haplane.model.agreement import disagreements
-from haplane.model.cluster import KeyPath
+from haplane.model.cluster import APISERVER_PORT, KeyPath
 from haplane.model.errors import InvalidFile, Problem
 from haplane.model.reading import MAX_PROBLEMS, Document, dotted, first_of, read_document, shown
 
@@ -165,10 +165,11 @@ def _cluster(given: shape.ClusterFile, document: Document, folder: Path) -> clus
             services=tuple(kubernetes.services),
             cni=kubernetes.cni,
         ),
-        endpoint=_endpoint(given.endpoint, given.balancer.role),
+        endpoint=_endpoint(given.endpoint, given.balancer),
         machines={name: _machine(name, machine, given.ssh, folder) for name, machine in given.machines.items()},
         sources=tuple(_source(source, folder) for source in given.bundle.sources),
         balancer=given.balancer.role,
+        balanced_by=given.balancer.by,
         etcd=cluster.Etcd(topology=etcd.topology, heartbeat_ms=etcd.heartbeat, election_ms=etcd.election),
         failover=cluster.Failover(
             target_ms=failover.target, survive=failover.survive, tell_clients=failover.tell_clients
@@ -180,6 +181,7 @@ def _cluster(given: shape.ClusterFile, document: Document, folder: Path) -> clus
         containerd=given.containerd,
         keepalived=given.keepalived.model_dump(),
         haproxy=given.haproxy.model_dump(by_alias=True),
+        nginx=given.nginx.model_dump(by_alias=True),
         places={
             path: cluster.Where(document.file, place.key_line, place.key_column, dotted(path))
             for path, place in document.places.items()
@@ -187,9 +189,10 @@ def _cluster(given: shape.ClusterFile, document: Document, folder: Path) -> clus
     )
 
 
-def _endpoint(endpoint: shape.Endpoint, balancer: cluster.BalancerRole) -> cluster.Endpoint:
-    # Beside an apiserver, its port is taken.
-    port = 8443 if balancer is cluster.BalancerRole.CONTROL_PLANE else 6443
+def _endpoint(endpoint: shape.Endpoint, balancer: shape.Balancer) -> cluster.Endpoint:
+    # Beside an apiserver, its port is taken; without a balancer, it is the port.
+    is_beside = balancer.role is cluster.BalancerRole.CONTROL_PLANE and balancer.by is not cluster.BalancerProgram.NONE
+    port = 8443 if is_beside else APISERVER_PORT
     return cluster.Endpoint(
         vips=tuple(endpoint.vip),
         port=endpoint.port or port,
@@ -211,6 +214,7 @@ def _machine(name: str, machine: shape.Machine, common: shape.Ssh, folder: Path)
         zone=machine.zone,
         keepalived=machine.keepalived.model_dump(),
         haproxy=machine.haproxy.model_dump(by_alias=True),
+        nginx=machine.nginx.model_dump(by_alias=True),
     )
 
 

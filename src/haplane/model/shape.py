@@ -39,7 +39,7 @@ class Endpoint(_Section):
         description="The virtual IP with the prefix of its subnet, or a list of an IPv4 and an IPv6 one."
     )
     port: values.Port | None = Field(
-        None, description="Where clients connect. Default: 8443 beside the apiservers, 6443 on machines of its own."
+        None, description="Where clients connect. Default: 8443 where a balancer is beside the apiservers, else 6443."
     )
     host: values.DnsName | None = Field(None, description="A DNS name of the VIP; goes into the certificates.")
     by: Annotated[cluster.EndpointOwner, values.one_of(cluster.EndpointOwner)] = cluster.EndpointOwner.KEEPALIVED
@@ -52,16 +52,10 @@ class Endpoint(_Section):
     cast: Annotated[cluster.Cast, values.one_of(cluster.Cast)] = cluster.Cast.UNICAST
 
 
-class BalancerProgram(StrEnum):
-    """What balances."""
-
-    HAPROXY = "haproxy"
-
-
 class Balancer(_Section):
     """What stands in front of the apiservers, and where."""
 
-    by: Annotated[BalancerProgram, values.one_of(BalancerProgram)] = BalancerProgram.HAPROXY
+    by: Annotated[cluster.BalancerProgram, values.one_of(cluster.BalancerProgram)] = cluster.BalancerProgram.HAPROXY
     role: Annotated[cluster.BalancerRole, values.one_of(cluster.BalancerRole)] = cluster.BalancerRole.CONTROL_PLANE
 
 
@@ -109,6 +103,21 @@ class Haproxy(_Section):
     backend: Lines = Field(default_factory=dict, description="The apiservers, e.g. balance: roundrobin.")
     default_server: Lines = Field(
         default_factory=dict, alias="default-server", description="What stands on the line default-server."
+    )
+
+
+class Nginx(_Section):
+    """Directives of nginx, by block: arguments; true: the directive alone; false: without it."""
+
+    main: Lines = Field(default_factory=dict, description="Outside of all blocks, e.g. worker_processes: 2.")
+    events: Lines = Field(default_factory=dict, description="For example worker_connections: 4000.")
+    stream: Lines = Field(default_factory=dict, description="For example proxy_timeout: 1h.")
+    server: Lines = Field(default_factory=dict, description="Where clients connect, e.g. listen: 8443.")
+    upstream: Lines = Field(default_factory=dict, description="The apiservers, e.g. zone: apiservers 128k.")
+    upstream_server: Lines = Field(
+        default_factory=dict,
+        alias="upstream-server",
+        description="Parameters of each apiserver's line, e.g. fail_timeout: 1s.",
     )
 
 
@@ -209,6 +218,7 @@ class Machine(_Section):
     ssh: Ssh = Ssh()
     keepalived: Keepalived = Keepalived()
     haproxy: Haproxy = Haproxy()
+    nginx: Nginx = Nginx()
 
 
 class ClusterFile(_Section):
@@ -236,3 +246,4 @@ class ClusterFile(_Section):
     )
     keepalived: Keepalived = Keepalived()
     haproxy: Haproxy = Haproxy()
+    nginx: Nginx = Nginx()

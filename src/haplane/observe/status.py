@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from haplane.components import haproxy, keepalived
+from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
-from haplane.components.haproxy import APISERVER_PORT
-from haplane.model.cluster import Cluster, Machine
+from haplane.model.cluster import APISERVER_PORT, Cluster, Machine
 from haplane.model.errors import HaplaneError
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
@@ -44,7 +44,9 @@ class Lease:
 
 @dataclass(frozen=True)
 class MachineStatus:
-    """What one machine says. unreachable: why it could not be asked. servers: HAProxy's view, by apiserver."""
+    """What one machine says. unreachable: why it could not be asked. servers: HAProxy's view, by apiserver; nginx says
+    nothing of them.
+    """
 
     name: str
     unreachable: str = ""
@@ -109,7 +111,8 @@ class ClusterStatus:
             if not one.ready:
                 found.append(f"{one.name}: its apiserver is not ready ({one.ready_reason or 'no answer'})")
             up = {name for name, server in one.servers.items() if server.status == "UP"}
-            found += [f"{one.name}: its balancer sees {name} as not up" for name in names if name not in up]
+            if says_who_is_up(self.cluster):
+                found += [f"{one.name}: its balancer sees {name} as not up" for name in names if name not in up]
             if one.vrrp_state not in ("MASTER", "BACKUP"):
                 found.append(f"{one.name}: keepalived is {one.vrrp_state or 'not running'}")
             if one.holds_vip != (one.vrrp_state == "MASTER"):
@@ -137,6 +140,12 @@ class ClusterStatus:
         return not self.problems
 
 
+def says_who_is_up(cluster: Cluster) -> bool:
+    """Whether balancers can be asked which apiservers they use."""
+    balancer = balancer_of(cluster)
+    return balancer is not None and balancer.knows_the_ready
+
+
 def command(cluster: Cluster, machine: Machine) -> str:
     """Prints sections, each begun by a line `### NAME`. Every question is asked at once and bounded in time."""
     local = f"https://{join_host_port(machine.address, APISERVER_PORT)}"
@@ -146,11 +155,13 @@ def command(cluster: Cluster, machine: Machine) -> str:
     ask = f"curl --silent --max-time 3 --cacert {PKI}/ca.crt --cert {client}.crt --key {client}.key"
     leases = f"{local}/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
     endpoint = "https://127.0.0.1:2379"
+    balancer = balancer_of(cluster)
+    units = " ".join(["containerd", "kubelet", *([balancer.name] if balancer else []), "keepalived"])
     files = " ".join(["haproxy", "readyz", *(f"lease-{lease}" for lease in LEASES), "nodes", "etcd", "members"])
     return f"""
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/bin
 d=$(mktemp -d /run/haplane-status.XXXXXX) && cd "$d" || exit 1
-{haproxy.STATUS_COMMAND} > haproxy 2>/dev/null &
+{haproxy.STATUS_COMMAND if says_who_is_up(cluster) else "true"} > haproxy 2>/dev/null &
 ( {keepalived.STATUS_COMMAND} ) > vrrp 2>/dev/null &
 {ask} --write-out '\\n%{{http_code}}' {local}/readyz > readyz 2>/dev/null &
 for l in {" ".join(LEASES)}; do {ask} --fail {leases}/$l > lease-$l 2>/dev/null & done
@@ -161,7 +172,7 @@ wait
 echo "### now"; date +%s.%N
 echo "### vip"; ip -o addr show | awk -v a='{cluster.endpoint.vip.ip}' '{{split($4,p,"/"); if (p[1]==a) print $2}}'
 echo "### vrrp"; cat vrrp
-echo "### units"; for u in containerd kubelet haproxy keepalived; do echo "$u $(systemctl is-active $u)"; done
+echo "### units"; for u in {units}; do echo "$u $(systemctl is-active $u)"; done
 for f in {files}; do echo; echo "### $f"; cat $f; done
 echo; echo "### etcd-error"; head -c 300 etcd-error
 rm -rf "$d"

@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-from haplane.components import etcd, haproxy
+from haplane.components import etcd
 from haplane.components.base import RUN, STATE, join_host_port
 from haplane.components.kubernetes import INIT_FILE, PARKED, control_plane_endpoint, join_file
 from haplane.design.design import identity
+from haplane.model.cluster import APISERVER_PORT
 from haplane.observe.facts import AUTHORITY, MEMBERSHIP
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
@@ -78,7 +79,7 @@ EMPTY_DISK = f"rmdir {etcd.DATA}/lost+found 2>/dev/null || true"
 
 
 class CreateAuthority(Phase):
-    """The CA comes first, so that HAProxy can verify apiservers from its first check on."""
+    """The CA comes first, so that balancers can verify apiservers from its first check on."""
 
     title = "Create the cluster's certificate authority"
 
@@ -146,7 +147,7 @@ class JoinNodes(Phase):
             via=control_plane_endpoint(context.design.view(do.machine)),
         )
         await do.sh(f"set -e\n{_mark('begun join', context)}", shown_as="remember that the join began")
-        url = f"https://{join_host_port(context.cluster.machines[do.machine].address, haproxy.APISERVER_PORT)}/livez"
+        url = f"https://{join_host_port(context.cluster.machines[do.machine].address, APISERVER_PORT)}/livez"
         ask = f"curl --silent --fail --max-time 1 --output /dev/null --cacert {AUTHORITY} {url}"
         # The kubelet starts before the API next to it, and asks it ever more seldom. A restart once it is up ends the
         # wait: measured 14 s from the end of the last join to Ready without it.

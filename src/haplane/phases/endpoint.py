@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from haplane.components.balancer import balancer_of
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
 from haplane.phases.gates import api_answers
@@ -14,7 +15,8 @@ class StartBalancer(Phase):
     rolls = True
 
     async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components(do.machine)["haproxy"])
+        if balancer := balancer_of(context.cluster):
+            await do.component(context.design.components(do.machine)[balancer.name])
 
     async def gate(self, context: Context, machine: str) -> None:
         await api_answers(context, machine, context.cluster.machines[machine].address, context.cluster.endpoint.port)

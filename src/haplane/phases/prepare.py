@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from haplane.components.base import STATE
-from haplane.components.haproxy import APISERVER_PORT
 from haplane.components.kubernetes import BINARIES
 from haplane.model.bundle import BundleFile
+from haplane.model.cluster import APISERVER_PORT
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.observe.facts import BUNDLE_MARKERS, IMAGES_MARKER
 from haplane.phases.change import Change

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from haplane.components import haproxy
 from haplane.components.base import RUN
 from haplane.components.kubernetes import INIT_FILE, PARKED
+from haplane.model.cluster import APISERVER_PORT, BalancerProgram
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
@@ -148,17 +149,20 @@ class ReconfigureNodes(Phase):
                 # An apply that died here may have left it drained, and its job has done the rest.
                 await _end_drain(context, do.machine)
 
-        await do.do(
-            "replace the static pods that this changes, one after the other, with no new client sent there", reconfigure
-        )
+        meanwhile = "with no new client sent there" if _drains(context) else "while new clients are still sent there"
+        await do.do(f"replace the static pods that this changes, one after the other, {meanwhile}", reconfigure)
 
     async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.machines[machine].address, haproxy.APISERVER_PORT)
+        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
 
 
 @asynccontextmanager
 async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
-    """No balancer sends new connections to the machine's apiserver meanwhile."""
+    """No balancer sends new connections to the machine's apiserver meanwhile, if it can be told so."""
+    if not _drains(context):
+        yield
+        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, APISERVER_PORT)
+        return
     timer, back = _drain_timer(do.machine), haproxy.set_server_command(do.machine, "ready")
     # The timer first: nobody stays drained because haplane died.
     later = f"systemd-run --quiet --on-active={DRAINED_AT_MOST_S} --unit={timer} /bin/sh -c {shlex.quote(back)}"
@@ -170,12 +174,19 @@ async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
     try:
         await asyncio.sleep(SETTLE_S)
         yield
-        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, haproxy.APISERVER_PORT)
+        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, APISERVER_PORT)
     finally:
         await asyncio.shield(_end_drain(context, do.machine))
 
 
+def _drains(context: Context) -> bool:
+    """nginx cannot be told: it passes connections on once the apiserver has closed its port."""
+    return context.cluster.balanced_by is BalancerProgram.HAPROXY
+
+
 async def _end_drain(context: Context, machine: str) -> None:
+    if not _drains(context):
+        return
     back = f"{haproxy.set_server_command(machine, 'ready')}\nsystemctl stop {_drain_timer(machine)}.timer 2>/dev/null"
     await _on_balancers(context, back, f"send clients to {machine} again")
 

@@ -18,11 +18,12 @@ from haplane.transport.ssh import Fleet, Remote
 # refused at once instead of reaching half a cluster.
 STOP_SERVICES = """
 systemctl stop 'haplane-job-*' 2>/dev/null || true
-systemctl disable -q --now keepalived haproxy kubelet 2>/dev/null || true
+# One by one: who is not installed keeps none of the others running.
+for unit in keepalived haproxy nginx kubelet; do systemctl disable -q --now $unit 2>/dev/null || true; done
 """
 FORGET = f"""
-rm -f {MEMBERSHIP} {LOADED}/haproxy {LOADED}/keepalived {LOADED}/kubelet {LOADED}/kubeadm
-rm -f /etc/keepalived/keepalived.conf /etc/haproxy/haplane-ca.crt
+rm -f {MEMBERSHIP} {LOADED}/haproxy {LOADED}/nginx {LOADED}/keepalived {LOADED}/kubelet {LOADED}/kubeadm
+rm -f /etc/keepalived/keepalived.conf /etc/haproxy/haplane-ca.crt /etc/nginx/haplane-ca.crt
 rm -rf {RUN}/jobs {JOIN_FILE} {UPLOAD_FILE}
 """
 

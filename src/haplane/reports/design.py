@@ -7,10 +7,11 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from haplane.design.budget import Budget, Link
+from haplane.design.budget import Budget
 from haplane.design.cuts import Cut, Cuts, Left, minimal_cuts, promise_broken
 from haplane.design.derived import Derived, derived
 from haplane.design.design import Design
+from haplane.design.link import Link
 from haplane.model.cluster import Loss, Value, Where
 from haplane.reports import topology
 from haplane.reports.budget import budget_as_json

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from haplane.observe.status import LEASES, ClusterStatus, MachineStatus
+from haplane.components.balancer import balancer_of
+from haplane.observe.status import LEASES, ClusterStatus, MachineStatus, says_who_is_up
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -62,7 +63,7 @@ def show(status: ClusterStatus) -> None:
         table.add_row(
             one.name,
             Text(f"{one.vrrp_state or 'down'}{' (VIP)' if one.holds_vip else ''}", style=_style(bool(one.vrrp_state))),
-            _servers(one),
+            _balancer(one, status),
             Text("ready" if one.ready else "not ready", style=_style(one.ready)),
             Text(_etcd(one, status), style=_style(bool(one.etcd_id))),
             Text("Ready" if status.nodes.get(one.name) else "NotReady", style=_style(bool(status.nodes.get(one.name)))),
@@ -84,9 +85,14 @@ def show(status: ClusterStatus) -> None:
         console.print(Text("everything is whole", style="green"))
 
 
-def _servers(one: MachineStatus) -> Text:
+def _balancer(one: MachineStatus, status: ClusterStatus) -> Text:
+    """What it says of apiservers; of one that says nothing, whether it runs."""
     from rich.text import Text
 
+    if not says_who_is_up(status.cluster):
+        balancer = balancer_of(status.cluster)
+        state = one.units.get(balancer.name, "no answer") if balancer else "none"
+        return Text(state, style=_style(balancer is None or state == "active"))
     if not one.servers:
         return Text("no answer", style="red")
     down = [f"{name} {server.status}" for name, server in one.servers.items() if server.status != "UP"]

@@ -9,16 +9,17 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from haplane.components import etcd, haproxy, keepalived
+from haplane.components import etcd, keepalived
+from haplane.components.balancer import balancer_of
 from haplane.design.design import Design
-from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Machine, Role
+from haplane.model.cluster import APISERVER_PORT, BalancerRole, Cluster, EndpointOwner, EtcdTopology, Machine, Role
 from haplane.reports.markup import xml
 
 WIDTH = 80  # columns
 MOST = 9  # machines of a tier that are drawn one by one; more are drawn by zone
 NAMED = 6  # workers, clients and zones that are named; more are counted
 
-KEEPALIVED, HAPROXY, APISERVER, ETCD = "keepalived", "HAProxy", "apiserver", "etcd"
+KEEPALIVED, APISERVER, ETCD = "keepalived", "apiserver", "etcd"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def picture(design: Design) -> Picture:
     members = [one for one in cluster.etcd_members if one.name not in drawn]
     machines = (
         (_to_balancers(design), cluster.balancers),
-        ("each to every apiserver that is ready", apiservers),
+        (f"each to every apiserver that {_is_used(cluster)}", apiservers),
         ("each to any etcd member", members),
     )
     return Picture(
@@ -123,8 +124,8 @@ def _groups(design: Design, machines: Sequence[Machine]) -> tuple[Group, ...]:
 def _box(design: Design, machine: Machine) -> Box:
     details = {
         KEEPALIVED: lambda: str(keepalived.timing(design.view(machine.name)).priority),
-        HAPROXY: lambda: f":{design.cluster.endpoint.port}",
-        APISERVER: lambda: f":{haproxy.APISERVER_PORT}",
+        _balancer(design.cluster): lambda: f":{design.cluster.endpoint.port}",
+        APISERVER: lambda: f":{APISERVER_PORT}",
         ETCD: lambda: f":{etcd.CLIENT_PORT}",
     }
     parts = (f"{part} {details[part]()}" for part in _runs(design.cluster, machine))
@@ -144,11 +145,24 @@ def _runs(cluster: Cluster, machine: Machine) -> Iterator[str]:
     if Role(cluster.balancer) in machine.roles:
         if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
             yield KEEPALIVED
-        yield HAPROXY
+        if balancer := _balancer(cluster):
+            yield balancer
     if Role.CONTROL_PLANE in machine.roles:
         yield APISERVER
     if (Role.ETCD if cluster.etcd.topology is EtcdTopology.EXTERNAL else Role.CONTROL_PLANE) in machine.roles:
         yield ETCD
+
+
+def _balancer(cluster: Cluster) -> str:
+    """What people call it; empty if there is none."""
+    balancer = balancer_of(cluster)
+    return balancer.title if balancer else ""
+
+
+def _is_used(cluster: Cluster) -> str:
+    """Which apiservers a balancer uses."""
+    balancer = balancer_of(cluster)
+    return "is ready" if balancer and balancer.knows_the_ready else "takes connections"
 
 
 def _workers(cluster: Cluster) -> Iterator[Tier]:
@@ -175,8 +189,10 @@ def _named(names: Sequence[str]) -> str:
 def _notes(cluster: Cluster) -> Iterator[str]:
     if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         yield f"Adverts of VRRP are {cluster.endpoint.cast}; the number behind keepalived is its priority."
-    if cluster.balancer is BalancerRole.CONTROL_PLANE:
-        yield "HAProxy on each machine uses every apiserver that is ready, not only its own."
+    if not _balancer(cluster):
+        yield "No balancer: whoever asks the endpoint reaches one machine's own apiserver, and the others idle."
+    elif cluster.balancer is BalancerRole.CONTROL_PLANE:
+        yield f"{_balancer(cluster)} on each machine uses every apiserver that {_is_used(cluster)}, not only its own."
     members = len(cluster.etcd_members)
     writes = f"writes need {members // 2 + 1} of {members} members"
     if cluster.etcd.topology is EtcdTopology.EXTERNAL:

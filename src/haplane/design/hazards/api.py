@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from haplane.components import haproxy, kubernetes
+from haplane.components import haproxy, keepalived, kubernetes
 from haplane.components.kubernetes import API_SERVER_ARGUMENTS
 from haplane.design.design import Design
 from haplane.design.hazards.effective import extra_arguments, go_duration_s, passed
 from haplane.design.hazards.finding import Finding
 from haplane.design.hazards.registry import advice, error, hazard, warning
-from haplane.model.cluster import Cluster, EndpointOwner, KeyPath, Value
+from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner, KeyPath, Value
 
 CONFIGURATION = "ClusterConfiguration"
 # 50 s is more than client-go's 30 s until it pings and 15 s until it gives up.
@@ -68,12 +68,28 @@ def check_apiservers_stop_late(design: Design) -> Iterator[Finding]:
     given = extra_arguments(design.cluster, CONFIGURATION, "apiServer", "extraArgs")
     delay = (given.flags if given else API_SERVER_ARGUMENTS).get("shutdown-delay-duration", "0")
     delay_s = go_duration_s(delay)
-    timings = [haproxy.timing(design.view(one.name)) for one in design.cluster.balancers]
-    needed_s = max((one.fall * one.interval_ms + one.check_timeout_ms for one in timings), default=0) / 1000 + 1
+    needed_s = _noticed_s(design)
     if delay_s is not None and delay_s < needed_s:
         because = f"an apiserver closes its port {delay_s:g} s after it is told to stop; checks need {needed_s:g} s"
         where = design.cluster.where("kubeadm", CONFIGURATION, "apiServer", "extraArgs")
         yield warning(because, "add shutdown-delay-duration 10s", where)
+
+
+def _noticed_s(design: Design) -> float:
+    """Until clients go elsewhere. nginx does not notice: it makes a connection elsewhere once it is refused."""
+    cluster = design.cluster
+    if cluster.balanced_by is BalancerProgram.NGINX:
+        return 0
+    views = [design.view(one.name) for one in cluster.balancers]
+    if cluster.balanced_by is BalancerProgram.HAPROXY:
+        checks = [haproxy.timing(view) for view in views]
+        noticed_ms = [one.fall * one.interval_ms + one.check_timeout_ms for one in checks]
+    elif cluster.endpoint.by is EndpointOwner.KEEPALIVED:
+        asked = [keepalived.timing(view) for view in views]
+        noticed_ms = [one.check_fall * one.check_interval_ms + one.check_timeout_ms for one in asked]
+    else:
+        noticed_ms = []
+    return max(noticed_ms, default=0) / 1000 + 1
 
 
 @hazard("api-no-goaway")

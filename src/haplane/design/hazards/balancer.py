@@ -1,4 +1,7 @@
-"""HAProxy in front of the apiservers. Source: the HAProxy configuration manual (keywords named); values measured."""
+"""What stands in front of the apiservers. Source: the HAProxy configuration manual (keywords named); values measured.
+
+What is said of nginx is in `nginx`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import math
 import re
 from collections.abc import Iterator
 
-from haplane.components import haproxy
+from haplane.components import haproxy, waiting
 from haplane.design.design import Design
-from haplane.design.hazards.effective import Told, haproxies
+from haplane.design.hazards import nginx
+from haplane.design.hazards.effective import Told, haproxies, nginxes
 from haplane.design.hazards.finding import Finding
-from haplane.design.hazards.listening import Bound, bound, others
-from haplane.design.hazards.registry import error, hazard, warning
+from haplane.design.hazards.listening import Bound, bound, clients_line, others
+from haplane.design.hazards.registry import advice, error, hazard, warning
+from haplane.model.cluster import BalancerProgram, EndpointOwner
 
 DEFAULTS, FRONTEND, BACKEND, SERVER, GLOBAL = "defaults", "frontend", "backend", "default-server", "global"
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -23,8 +28,8 @@ CONNECTIONS_PER_MACHINE, CONNECTIONS_BESIDES = 10, 500
 @hazard("lb-port-clash")
 def check_ports_are_free(design: Design) -> Iterator[Finding]:
     cure = "use another port (8443 for an endpoint beside apiservers), or balancers on machines of their own"
-    for told in haproxies(design):
-        # Of two lines of HAProxy's own the later one is told.
+    for told in (*haproxies(design), *nginxes(design)):
+        # Of two lines of its own the later one is told.
         taken = [*others(told.cluster, told.machine)]
         for line in _bound_lines(told):
             clashes = [(one, other) for one in line.listeners for other in taken if one.overlaps(other)]
@@ -37,15 +42,17 @@ def check_ports_are_free(design: Design) -> Iterator[Finding]:
 
 @hazard("lb-nonlocal-bind")
 def check_it_starts_without_the_vip(design: Design) -> Iterator[Finding]:
-    for told in haproxies(design):
-        line = bound(told, "bind", FRONTEND)
+    for told in (*haproxies(design), *nginxes(design)):
+        line = clients_line(told)
         vips = {vip.ip for vip in told.cluster.endpoint.vips}
         bound_vips = [one.address for one in line.listeners if one.address in vips] if line else []
+        # nginx has no such parameter.
         if line and bound_vips and "transparent" not in line.parameters:
             because = (
                 f"it binds to the VIP {bound_vips[0]}, which only one machine has: on the others it does not start"
             )
-            cure = f"bind to a wildcard (*:{told.cluster.endpoint.port}), or add transparent"
+            cure = f"bind to a wildcard (*:{told.cluster.endpoint.port})"
+            cure += ", or add transparent" if told.component == "haproxy" else ""
             yield error(because, cure, line.where)
 
 
@@ -61,6 +68,7 @@ def check_idle_connections_live(design: Design) -> Iterator[Finding]:
             because = f"{keyword} ends connections that were idle for {_time(idle_ms)}"
             report = error if idle_ms < 10 * MINUTE_MS else warning
             yield report(because, "use 24h for tunnel, client and server alike", told.where(keyword, *sections))
+    yield from nginx.idle_connections_end(design)
 
 
 def _idle_limit(told: Told) -> tuple[float, str, tuple[str, ...]]:
@@ -93,6 +101,7 @@ def check_readiness_is_asked(design: Design) -> Iterator[Finding]:
         elif not told.setting("option httpchk", BACKEND, DEFAULTS):
             because = "without option httpchk a check is a connection: an apiserver that is stopping still passes"
             yield warning(because, cure, told.where("option httpchk", BACKEND))
+    yield from nginx.checks_are_passive(design)
 
 
 # They take the place of option httpchk.
@@ -133,6 +142,7 @@ def check_checks_are_quick_and_patient(design: Design) -> Iterator[Finding]:
             cure = "use timeout check 250ms"
             yield warning(because, cure, told.where("timeout check", BACKEND, DEFAULTS))
         yield from _late(told, timing)
+    yield from nginx.a_hang_is_never_seen(design)
 
 
 # What decides how soon a hang is seen.
@@ -173,6 +183,7 @@ def check_retries_go_elsewhere(design: Design) -> Iterator[Finding]:
         if told.arguments("retries", BACKEND, DEFAULTS) == "0":
             because = "without retries a connection to a dead apiserver fails"
             yield warning(because, "use retries 3", told.where("retries", BACKEND, DEFAULTS))
+    yield from nginx.failures_are_not_passed_on(design)
 
 
 @hazard("lb-dead-sessions-kept")
@@ -183,6 +194,46 @@ def check_sessions_end_with_their_server(design: Design) -> Iterator[Finding]:
         if not haplane_ends_them and not haproxy_ends_them:
             because = "sessions stay on an apiserver that was marked down"
             yield warning(because, f"keep lua-load {haproxy.SESSIONS_FILE}", told.where("lua-load", GLOBAL))
+    yield from nginx.sessions_stay(design)
+
+
+@hazard("lb-no-slow-start")
+def check_who_returns_is_not_flooded(design: Design) -> Iterator[Finding]:
+    for told in haproxies(design):
+        balance = told.arguments("balance", BACKEND, DEFAULTS) or ""
+        if balance.split()[:1] == ["leastconn"] and not told.setting("slowstart", SERVER):
+            because = "an apiserver that comes back has the fewest connections and gets all new ones"
+            yield advice(because, "keep slowstart 10s", told.where("slowstart", SERVER))
+    yield from nginx.who_returns_gets_everything(design)
+
+
+@hazard("lb-clients-not-told")
+def check_somebody_tells_clients(design: Design) -> Iterator[Finding]:
+    """Who does not want it says so with failover.tell_clients."""
+    cluster = design.cluster
+    moves = cluster.endpoint.by is EndpointOwner.KEEPALIVED and len(cluster.balancers) > 1
+    if moves and cluster.failover.tell_clients and not waiting.is_used(cluster):
+        because = (
+            f"only HAProxy knows who is connected through another machine, and balancer.by is {cluster.balanced_by}: "
+            "nobody tells idle clients that the VIP has moved"
+        )
+        cure = (
+            "use balancer: {by: haproxy}; or write failover: {tell_clients: false} if clients may find out themselves"
+        )
+        asked = ("failover", "tell_clients")
+        yield warning(because, cure, cluster.where(*(asked if asked in cluster.places else ("balancer", "by"))))
+
+
+@hazard("lb-one-apiserver")
+def check_load_is_shared(design: Design) -> Iterator[Finding]:
+    cluster = design.cluster
+    is_ours = cluster.endpoint.by is EndpointOwner.KEEPALIVED
+    if cluster.balanced_by is BalancerProgram.NONE and is_ours and len(cluster.control_plane) > 1:
+        because = (
+            "the VIP leads straight to one apiserver, which carries all clients while the others idle; when it dies or "
+            "hangs, all of them wait for the VIP to move"
+        )
+        yield warning(because, "use balancer: {by: haproxy}", cluster.where("balancer", "by"))
 
 
 @hazard("lb-connecting-frozen")
@@ -209,6 +260,7 @@ def check_everybody_can_reconnect(design: Design) -> Iterator[Finding]:
                 because = f"maxconn is {text}; {len(design.cluster.machines)} machines may come with {wanted} at once"
                 where = told.where("maxconn", *sections, otherwise=("machines",))
                 yield warning(because, f"use {wanted} or more", where)
+    yield from nginx.connections_are_too_few(design, wanted)
 
 
 @hazard("lb-stats-exposed")
@@ -248,8 +300,8 @@ _STATS_PAGE = re.compile(r"stats (enable|uri|admin|refresh|realm|show-.*)")
 
 
 def _bound_lines(told: Told) -> list[Bound]:
-    lines = (bound(told, "bind", FRONTEND), bound(told, "stats socket", GLOBAL))
-    return [line for line in lines if line]
+    control = bound(told, "stats socket", GLOBAL) if told.component == "haproxy" else None
+    return [line for line in (clients_line(told), control) if line]
 
 
 def _time(value_ms: float) -> str:

@@ -198,7 +198,7 @@ _VIP = (
     _known(
         "vip-check-shared-fate",
         "L",
-        "A tracker without weight succeeds only if an apiserver answers.",
+        "A tracker without weight succeeds only if an apiserver answers, as it must where nothing balances.",
         "Overload moves the VIP and cuts all clients off; and a new cluster never gets its VIP, because the first "
         "apiserver starts after it.",
         "Track the balancer; it judges the apiservers.",
@@ -310,7 +310,8 @@ _BALANCER = (
     _known(
         "lb-check-shallow",
         "L",
-        "Apiservers are not checked, or only by connecting or by asking /healthz or /livez.",
+        "Apiservers are not checked, or only by connecting or by asking /healthz or /livez; nginx notices only that a "
+        "connection cannot be made.",
         "An apiserver that is dead or about to stop still gets clients.",
         "GET /readyz and expect 200.",
         "k8s#74416, k8s#88911, openshift/installer#1421",
@@ -334,8 +335,8 @@ _BALANCER = (
     _known(
         "lb-check-over-budget",
         "L",
-        "The checks that the file asks for take longer to notice a hung apiserver than failover.target; or one failed "
-        "check is enough, or timeout check is below 200 ms.",
+        "The checks that the file asks for take longer to notice a hung apiserver than failover.target, or nginx "
+        "balances, which never does; or one failed check is enough, or timeout check is below 200 ms.",
         "A hung apiserver is removed late, or healthy ones leave under load.",
         "Use inter 200ms, fastinter 50ms, fall 2 or more, and timeout check 250ms.",
         "HAProxy `inter`, `timeout check`; measured",
@@ -343,7 +344,8 @@ _BALANCER = (
     _known(
         "lb-no-redispatch",
         "L",
-        "Not every retry goes to another apiserver (option redispatch 1), or there are no retries.",
+        "Not every retry goes to another apiserver (option redispatch 1), or there are no retries; of nginx, "
+        "proxy_next_upstream is off or allows one try.",
         "Retries go to the dead server: a stall of 3.00 s.",
         "Keep option redispatch 1 and retries 3.",
         "HAProxy `option redispatch`, measured",
@@ -351,9 +353,9 @@ _BALANCER = (
     _known(
         "lb-dead-sessions-kept",
         "L",
-        "Sessions are not ended when their apiserver is marked down.",
-        "Long connections stay on an apiserver that hangs.",
-        "Keep haplane's lua-load, which ends them.",
+        "Sessions are not ended when their apiserver is marked down; nginx never does.",
+        "Long connections stay on an apiserver that hangs, or that is gone with its machine.",
+        "Keep haplane's lua-load, which ends them; of nginx keep proxy_socket_keepalive.",
         "k8s#44557, k8s#48638",
     ),
     _known(
@@ -366,9 +368,36 @@ _BALANCER = (
         "HAProxy 51611a5b7, measured",
     ),
     _known(
+        "lb-no-slow-start",
+        "L",
+        "Whoever has the fewest connections gets the next, and an apiserver that comes back is not spared: HAProxy "
+        "without slowstart, or nginx, which has none.",
+        "It gets all new connections at once, while its caches are empty, and may fall over again.",
+        "Keep HAProxy's slowstart.",
+    ),
+    _known(
+        "lb-clients-not-told",
+        "L",
+        "The VIP moves between machines, and nobody knows who is connected through another one: balancer.by is nginx "
+        "or none.",
+        "Clients that only wait learn that their connection is gone from their own timers: kubelets after 45 s, others "
+        "perhaps never.",
+        "Let HAProxy balance, or say with failover.tell_clients: false that clients may find out themselves.",
+        "measured",
+    ),
+    _known(
+        "lb-one-apiserver",
+        "L",
+        "There are several apiservers and no balancer: balancer.by is none.",
+        "One apiserver carries all clients while the others idle; when it dies or hangs all wait for the VIP to move.",
+        "Let HAProxy balance.",
+        "measured",
+    ),
+    _known(
         "lb-maxconn",
         "LP",
-        "maxconn is not set or is less than 10 for each machine and 500; or the descriptors or the memory for it are "
+        "maxconn is not set or is less than 10 for each machine and 500, or nginx's worker_connections less than twice "
+        "that; or the descriptors or the memory for it are "
         "missing.",
         "When everybody reconnects at once the balancer stops accepting, or the memory runs out.",
         "State maxconn, and give the unit twice as many descriptors.",

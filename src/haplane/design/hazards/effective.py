@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haplane.components import haproxy, keepalived
+from haplane.components import haproxy, keepalived, nginx
 from haplane.components.settings import Setting, Settings, milliseconds
 from haplane.design.design import Design
-from haplane.model.cluster import Cluster, EndpointOwner, Interface, KeyPath, Machine, Value, Where
+from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner, Interface, KeyPath, Machine, Value, Where
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,19 @@ def keepaliveds(design: Design, vip: Interface | None = None) -> list[Told]:
 
 
 def haproxies(design: Design) -> list[Told]:
-    """HAProxy on every balancer."""
+    """HAProxy on every balancer; none where another program balances."""
     cluster = design.cluster
+    if cluster.balanced_by is not BalancerProgram.HAPROXY:
+        return []
     return [Told(cluster, one, "haproxy", haproxy.settings(design.view(one.name))) for one in cluster.balancers]
+
+
+def nginxes(design: Design) -> list[Told]:
+    """nginx on every balancer; none where another program balances."""
+    cluster = design.cluster
+    if cluster.balanced_by is not BalancerProgram.NGINX:
+        return []
+    return [Told(cluster, one, "nginx", nginx.settings(design.view(one.name))) for one in cluster.balancers]
 
 
 # ---- what is passed through to kubeadm ----

@@ -1,4 +1,7 @@
-"""Who listens where on a machine, and how HAProxy's `bind` and `stats socket` say it (configuration manual, 11.1)."""
+"""Who listens where on a machine, and how HAProxy's `bind` and `stats socket` and nginx's `listen` say it.
+
+Sources: HAProxy's configuration manual, 11.1; ngx_stream_core_module, `listen`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from haplane.components import etcd, waiting
-from haplane.components.haproxy import APISERVER_PORT, HEALTH_PORT
+from haplane.components.balancer import balancer_of
+from haplane.components.base import HEALTH_PORT
 from haplane.design.hazards.effective import Told
-from haplane.model.cluster import Address, Cluster, EtcdTopology, Machine, Role, Where
+from haplane.model.cluster import APISERVER_PORT, Address, Cluster, EtcdTopology, Machine, Role, Where
 
 LOOPBACK = ip_address("127.0.0.1")
 
@@ -32,7 +36,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Bound:
-    """A line of HAProxy's that listens. parameters: the words after its addresses."""
+    """A line of a balancer that listens. parameters: the words after its addresses."""
 
     program: str
     listeners: tuple[Listener, ...]
@@ -45,17 +49,24 @@ class Bound:
         return next((next(words, "") for word in words if word == keyword), None)
 
 
-_PROGRAMS = {"bind": "HAProxy's frontend", "stats socket": "HAProxy's stats socket"}
+_PROGRAMS = {"bind": "HAProxy's frontend", "stats socket": "HAProxy's stats socket", "listen": "nginx"}
 
 
 def bound(told: Told, keyword: str, section: str) -> Bound | None:
-    """What a line `bind` or `stats socket` says; None if it is not there."""
+    """What a line `bind`, `stats socket` or `listen` says; None if it is not there."""
     words = (told.arguments(keyword, section) or "").split()
     if not words:
         return None
     program = _PROGRAMS[keyword]
+    # nginx takes a port alone, too.
+    words[0] = f":{words[0]}" if keyword == "listen" and words[0].isdecimal() else words[0]
     where = told.where(keyword, section, otherwise=("endpoint", "port"))
     return Bound(program, tuple(_listeners(words[0], program)), tuple(words[1:]), where)
+
+
+def clients_line(told: Told) -> Bound | None:
+    """Where a balancer takes clients' connections."""
+    return bound(told, "bind", "frontend") if told.component == "haproxy" else bound(told, "listen", "server")
 
 
 def _listeners(addresses: str, program: str) -> Iterator[Listener]:
@@ -75,13 +86,14 @@ def _listeners(addresses: str, program: str) -> Iterator[Listener]:
 
 
 def others(cluster: Cluster, machine: Machine) -> Iterator[Listener]:
-    """Everything on the machine but HAProxy's own configurable lines. Source: Kubernetes, ports and protocols."""
+    """Everything on the machine but the balancer's own configurable lines. Source: Kubernetes, ports and protocols."""
 
     def on(address: Address | None, *ports: int, program: str) -> Iterator[Listener]:
         return (Listener(program, address, port, port) for port in ports)
 
     yield from on(None, machine.ssh.port, program="sshd")
-    yield from on(LOOPBACK, HEALTH_PORT, program="HAProxy's health page")
+    if balancer := balancer_of(cluster):
+        yield from on(LOOPBACK, HEALTH_PORT, program=f"{balancer.title}'s health page")
     if waiting.is_used(cluster) and machine in cluster.balancers:
         yield from on(machine.address, waiting.PEERS_PORT, program="HAProxy's peers")
     if machine.roles & {Role.CONTROL_PLANE, Role.WORKER}:

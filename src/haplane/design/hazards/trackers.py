@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 
 from haplane.components import keepalived
-from haplane.components.haproxy import APISERVER_PORT
+from haplane.components.balancer import asked_of, balancer_of
 from haplane.design.design import Design
 from haplane.design.hazards.effective import Told, keepaliveds
 from haplane.design.hazards.finding import Finding
 from haplane.design.hazards.registry import error, hazard, warning
 from haplane.design.hazards.vrrp import SCRIPT, is_on, priority_of, weights
-from haplane.model.cluster import Endpoint
+from haplane.model.cluster import APISERVER_PORT, Endpoint
 
 # Commands that tell that a process exists or a port is open, and no more; or that tell nothing.
 _WEAK = re.compile(
@@ -44,13 +44,15 @@ def check_a_failed_check_moves_the_vip(design: Design) -> Iterator[Finding]:
 
 @hazard("vip-check-weak")
 def check_the_balancer_is_asked(design: Design) -> Iterator[Finding]:
-    """The file beside the script tells when HAProxy is dead; that it hangs, the script alone."""
+    """The file beside the script tells when the balancer is dead; that it hangs, the script alone."""
+    asked = asked_of(design.cluster)
+    page = "own health page" if balancer_of(design.cluster) else "/readyz"
     for told in keepaliveds(design):
         script = _script(told)
-        cure = "ask HAProxy's own health page, as haplane's script does: leave script out"
+        cure = f"ask {asked}'s {page}, as haplane's script does: leave script out"
         where = told.where("script", SCRIPT)
         if not script:
-            yield warning("nothing asks whether HAProxy answers, only whether it runs", cure, where)
+            yield warning(f"nothing asks whether {asked} answers, only whether it runs", cure, where)
         elif _WEAK.search(script) and not _ASKS_HTTP.search(script):
             because = f"{script} tells at most that a process exists or a port is open"
             yield warning(because, cure, where)
@@ -67,6 +69,9 @@ def check_each_machine_asks_itself(design: Design) -> Iterator[Finding]:
 
 @hazard("vip-check-shared-fate")
 def check_needs_no_apiserver(design: Design) -> Iterator[Finding]:
+    if balancer_of(design.cluster) is None:
+        yield from _nothing_else_to_ask(design)
+        return
     for told in keepaliveds(design):
         if weights(told) or not _needs_apiserver(_script(told), told.cluster.endpoint.port):
             continue
@@ -79,13 +84,23 @@ def check_needs_no_apiserver(design: Design) -> Iterator[Finding]:
             yield warning("the VIP moves, and cuts all clients off, when apiservers are slow", cure, where)
 
 
+def _nothing_else_to_ask(design: Design) -> Iterator[Finding]:
+    """Without a balancer the VIP has to follow the apiserver."""
+    if keepaliveds(design):
+        because = (
+            "without a balancer the VIP follows the apiserver beside it: one that is slow moves it, and cuts all off"
+        )
+        cure = "let a balancer judge the apiservers: balancer: {by: haproxy}"
+        yield warning(because, cure, design.cluster.where("balancer", "by"))
+
+
 @hazard("vip-check-over-budget")
 def check_a_hang_is_seen_in_time(design: Design) -> Iterator[Finding]:
     target_ms = design.cluster.failover.target_ms
     if target_ms is None:
         return
-    tolds = keepaliveds(design)
-    # The best backup takes over when the first machine's balancer hangs.
+    tolds, asked = keepaliveds(design), asked_of(design.cluster)
+    # The best backup takes over when what the first machine asks hangs.
     best = sorted((priority_of(told) for told in tolds), reverse=True)[:2][-1:]
     for told in tolds:
         timing = keepalived.timing(design.view(told.machine.name))
@@ -93,7 +108,7 @@ def check_a_hang_is_seen_in_time(design: Design) -> Iterator[Finding]:
         check_ms = timing.check_fall * timing.check_interval_ms + timing.check_timeout_ms
         if check_ms + skew_ms > target_ms:
             because = (
-                f"a hung balancer is noticed after {timing.check_fall} × {timing.check_interval_ms:g} ms, a timeout of "
+                f"a hung {asked} is noticed after {timing.check_fall} × {timing.check_interval_ms:g} ms, a timeout of "
                 f"{timing.check_timeout_ms:g} ms and {skew_ms:.0f} ms of skew: {check_ms + skew_ms:.0f} ms, and "
                 f"failover.target is {target_ms} ms"
             )

@@ -35,7 +35,7 @@ PARTLY: Mapping[str, str] = MappingProxyType(
         "lb-nonlocal-bind": "the sysctl ip_nonlocal_bind: the file does not set sysctls",
         "lb-port-clash": "services, and programs that haplane does not manage",
         "lb-check-shallow": "another page than /readyz: haplane's own http-check send decides what is asked, and "
-        "HAProxy refuses a second one; nor nginx: the balancer is always HAProxy",
+        "HAProxy refuses a second one",
         "etcd-timing": "round trips: they are measured, not in the file",
         "api-endpoint-is-node": "an empty endpoint: the file cannot leave it out",
         "api-kubelet-not-local": "Kubernetes before 1.33 is refused by the file itself",

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from haplane.components import haproxy
-from haplane.components.base import View
-from haplane.components.haproxy import APISERVER_PORT, BYTES_PER_CONNECTION, DESCRIPTORS_BESIDES
-from haplane.components.settings import whole
+from haplane.components.balancer import balancer_of
+from haplane.components.base import Balancer, ConfigTest, View
 from haplane.design.hazards.effective import Told
 from haplane.design.hazards.finding import Severity
-from haplane.design.hazards.listening import bound
-from haplane.model.cluster import EndpointOwner
-from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, balancers, check, control_plane
+from haplane.design.hazards.listening import clients_line
+from haplane.model.cluster import APISERVER_PORT, BalancerProgram, EndpointOwner
+from haplane.observe.preflight.check import (
+    NotTried,
+    Said,
+    Seen,
+    Trouble,
+    balancers,
+    check,
+    control_plane,
+    run_a_balancer,
+)
 from haplane.observe.preflight.firewall import Packet, dropping_rule
-from haplane.observe.preflight.installed import HAPROXY_FILE, KEEPALIVED_FILE, MOST_BYTES
+from haplane.observe.preflight.installed import KEEPALIVED_FILE, MOST_BYTES
 from haplane.observe.preflight.keepalived_checks import is_as_designed
-from haplane.observe.preflight.probe import Checked, Part
+from haplane.observe.preflight.probe import Checked, Part, Probe
 
 
 def _view(seen: Seen, name: str) -> View:
@@ -31,41 +38,49 @@ def _view(seen: Seen, name: str) -> View:
     return replace(view, measured=measured)
 
 
+def _balancing(seen: Seen) -> Iterator[tuple[str, Probe, Balancer]]:
+    """Machines with the program that balances there."""
+    if balancer := balancer_of(seen.cluster):
+        yield from ((name, probe, balancer) for name, probe in seen.machines.items())
+
+
 @check(
     "connections-fit",
     hazard="lb-maxconn",
-    sentence="there are descriptors and memory for as many connections as HAProxy may take",
-    cure="leave maxconn to haplane, or give the machine more: a higher limit of open files, more memory",
-    concerns=balancers,
+    sentence="there are descriptors and memory for as many connections as the balancer may take",
+    cure="leave maxconn and worker_connections to haplane, or give the machine more: a higher limit of open files, "
+    "more memory",
+    concerns=run_a_balancer,
 )
 def connections_fit(seen: Seen) -> Iterator[Said]:
-    for name, probe in seen.machines.items():
+    for name, probe, balancer in _balancing(seen):
         open_files, memory = probe.host.open_files, probe.host.memory_bytes
-        maxconn = whole(haproxy.settings(_view(seen, name))["global"].get("maxconn"), 0)
-        if not maxconn:
-            yield NotTried(name, "the file leaves maxconn out: HAProxy takes what descriptors allow")
+        room = balancer.room(_view(seen, name))
+        if not room.connections:
+            yield NotTried(name, f"the file leaves maxconn out: {balancer.title} takes what descriptors allow")
         if open_files is None or memory is None:
             yield NotTried(name, "/proc/1/limits or /proc/meminfo does not say")
-        if open_files is not None and 2 * maxconn + DESCRIPTORS_BESIDES > open_files:
-            needed = f"{maxconn} connections need {2 * maxconn + DESCRIPTORS_BESIDES} descriptors"
+        if open_files is not None and room.descriptors > open_files:
+            needed = f"{room.connections} connections need {room.descriptors} descriptors"
             yield Trouble(name, f"{needed}, and a service may have {open_files}")
-        if memory is not None and BYTES_PER_CONNECTION * maxconn > memory / 4:
-            needed = f"{maxconn} connections take {BYTES_PER_CONNECTION * maxconn / 2**20:.0f} MiB"
+        if memory is not None and room.memory_bytes > memory / 4:
+            needed = f"{room.connections} connections take {room.memory_bytes / 2**20:.0f} MiB"
             yield Trouble(name, f"{needed}, more than a quarter of the memory ({memory / 2**20:.0f} MiB)")
 
 
 @check(
     "bind-possible",
     hazard="lb-nonlocal-bind",
-    sentence="HAProxy can start where the VIP is not",
-    cure="bind to a wildcard (leave bind to haplane), or set net.ipv4.ip_nonlocal_bind = 1 (net.ipv6 likewise)",
-    concerns=balancers,
+    sentence="the balancer can start where the VIP is not",
+    cure="bind to a wildcard (leave bind and listen to haplane), or set net.ipv4.ip_nonlocal_bind = 1 (net.ipv6 "
+    "likewise)",
+    concerns=run_a_balancer,
 )
 def bind_possible(seen: Seen) -> Iterator[Said]:
     vips = {vip.ip for vip in seen.cluster.endpoint.vips}
-    for name, probe in seen.machines.items():
-        machine = seen.cluster.machines[name]
-        line = bound(Told(seen.cluster, machine, "haproxy", haproxy.settings(seen.view(name))), "bind", "frontend")
+    for name, probe, balancer in _balancing(seen):
+        told = Told(seen.cluster, seen.cluster.machines[name], balancer.name, balancer.settings(seen.view(name)))
+        line = clients_line(told)
         if line is None or "transparent" in line.parameters:
             continue
         for vip in dict.fromkeys(one.address for one in line.listeners if one.address in vips):
@@ -75,7 +90,7 @@ def bind_possible(seen: Seen) -> Iterator[Said]:
             if allowed is None:
                 yield NotTried(name, f"it has no sysctl {sysctl} to read")
             elif not allowed:
-                yield Trouble(name, f"HAProxy is told to bind to the VIP {vip}, and {sysctl} is 0")
+                yield Trouble(name, f"{balancer.title} is told to bind to the VIP {vip}, and {sysctl} is 0")
 
 
 @check(
@@ -103,13 +118,14 @@ def readyz_open(seen: Seen) -> Iterator[Said]:
 @check(
     "configuration-accepted",
     hazard="host-config-test",
-    sentence="HAProxy and keepalived accept the configuration that is there",
-    cure="correct what they complain about in cluster.yaml (haproxy:, keepalived:), then haplane apply",
+    sentence="the balancer and keepalived accept the configuration that is there",
+    cure="correct what they complain about in cluster.yaml (haproxy:, nginx:, keepalived:), then haplane apply",
     concerns=balancers,
     needs=Part.INSTALLED,
 )
 def configuration_accepted(seen: Seen) -> Iterator[Said]:
-    files = {"haproxy": HAPROXY_FILE}
+    balancer = balancer_of(seen.cluster)
+    files = {balancer.name: balancer.config_test.file} if balancer else {}
     if seen.cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         files["keepalived"] = KEEPALIVED_FILE
     for name, probe in seen.machines.items():
@@ -120,7 +136,10 @@ def configuration_accepted(seen: Seen) -> Iterator[Said]:
                 lacks = "has no configuration" if program in there.programs else "is not installed"
                 yield NotTried(name, f"{program} {lacks} there yet")
                 continue
-            because, severity = (_haproxy if program == "haproxy" else _keepalived)(tested)
+            if balancer and program == balancer.name:
+                because, severity = _balancers(tested, balancer.config_test)
+            else:
+                because, severity = _keepalived(tested)
             if severity is None and because:
                 yield NotTried(name, because)
             elif severity is not None and is_as_designed(seen, name, program, path) and _is_whole(seen, name, program):
@@ -135,13 +154,13 @@ def _is_whole(seen: Seen, name: str, program: str) -> bool:
     return all(file.path in seen.machines[name].installed.digests for file in files)
 
 
-def _haproxy(tested: Checked) -> tuple[str, Severity | None]:
+def _balancers(tested: Checked, test: ConfigTest) -> tuple[str, Severity | None]:
     if tested.code == 124:
-        return "haproxy -c did not end", None
+        return f"{test} did not end", None
     if tested.code:
-        return f"haproxy -c says {tested.code}: {_first(tested, '[ALERT]')}", Severity.ERROR
-    if any("[WARNING]" in line for line in tested.lines):
-        return f"haproxy -c warns: {_first(tested, '[WARNING]')}", Severity.WARNING
+        return f"{test} says {tested.code}: {_first(tested, test.refusal)}", Severity.ERROR
+    if any(test.warning in line for line in tested.lines):
+        return f"{test} warns: {_first(tested, test.warning)}", Severity.WARNING
     return "", None
 
 
@@ -197,7 +216,7 @@ def unknown_packets_answered(seen: Seen) -> Iterator[Said]:
 @check(
     "policy-allows",
     hazard="host-mac-policy",
-    sentence="SELinux and AppArmor let HAProxy and keepalived do their work",
+    sentence="SELinux and AppArmor let the balancer and keepalived do their work",
     cure="setsebool -P haproxy_connect_any on; for AppArmor and other denials mend the profile or the file's label",
     concerns=balancers,
     needs=Part.INSTALLED,
@@ -208,7 +227,8 @@ def policy_allows(seen: Seen) -> Iterator[Said]:
         if probe.host.container:
             yield NotTried(name, f"it is a container ({probe.host.container}); its host's policy is not asked about")
             continue
-        if there.selinux == "Enforcing" and there.haproxy_connects is False:
+        is_haproxys = seen.cluster.balanced_by is BalancerProgram.HAPROXY
+        if is_haproxys and there.selinux == "Enforcing" and there.haproxy_connects is False:
             evidence = f"SELinux is enforcing, and haproxy_connect_any is off: port {APISERVER_PORT} is no port of HTTP"
             yield Trouble(name, evidence, Severity.WARNING)
         for line in there.denied or ():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from haplane.components.balancer import balancer_of
 from haplane.components.base import View
 from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding, Severity
@@ -170,6 +171,10 @@ def control_plane(cluster: Cluster, machine: Machine) -> bool:
 
 def balancers(cluster: Cluster, machine: Machine) -> bool:
     return machine in cluster.balancers
+
+
+def run_a_balancer(cluster: Cluster, machine: Machine) -> bool:
+    return machine in cluster.balancers and balancer_of(cluster) is not None
 
 
 def vip_sharers(cluster: Cluster, machine: Machine) -> bool:

@@ -15,9 +15,9 @@ from haplane.observe.facts import MEMBERSHIP
 from haplane.observe.preflight.probe import Host, Link, Listener, Module
 
 MODULES = ("overlay", "br_netfilter")
-UNITS = ("keepalived", "haproxy", "containerd", "kubelet", "etcd")
+UNITS = ("keepalived", "haproxy", "nginx", "containerd", "kubelet", "etcd")
 # What an upgrade that nobody watches would restart.
-HOLDABLE = ("keepalived", "haproxy", "containerd")
+HOLDABLE = ("keepalived", "haproxy", "nginx", "containerd")
 
 _SCRIPT = r"""
 LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin; T='	'

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median_low
 
-from haplane.components.haproxy import APISERVER_PORT, HEALTH_PORT
+from haplane.components import waiting
+from haplane.components.balancer import balancer_of
+from haplane.components.base import HEALTH_PORT
 from haplane.design.hazards.finding import Severity
-from haplane.model.cluster import Cluster, Machine, Role
+from haplane.model.cluster import APISERVER_PORT, Cluster, Machine, Role
 from haplane.observe.preflight.check import (
     NotTried,
     Said,
@@ -160,9 +162,10 @@ def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
     if machine in cluster.etcd_members:
         ports |= dict.fromkeys((2379, 2380, 2381), "etcd")
     if machine in cluster.balancers:
-        ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), "haproxy")
-        if cluster.failover.tell_clients and len(cluster.balancers) > 1:
-            ports[PEERS_PORT] = "haproxy"
+        if balancer := balancer_of(cluster):
+            ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), balancer.name)
+        if balancer and waiting.is_used(cluster):
+            ports[PEERS_PORT] = balancer.name
     return ports
 
 
@@ -338,15 +341,21 @@ def clock_synchronised(seen: Seen) -> Iterator[Said]:
     "packages-held",
     hazard="topo-reboot-storm",
     sentence="no unattended upgrade restarts what the cluster runs on",
-    cure="apt-mark hold " + " ".join(HOLDABLE),
+    cure="apt-mark hold PACKAGE",
     concerns=changed,
 )
 def packages_held(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
         host = probe.host
-        loose = sorted(host.packages & set(HOLDABLE) - host.held)
+        loose = sorted(host.packages & _used(seen, name) - host.held)
         if host.unattended and "unattended-upgrades" in host.packages and loose:
-            yield Trouble(name, f"unattended-upgrades may restart {', '.join(loose)}", Severity.WARNING)
+            because = f"unattended-upgrades may restart {', '.join(loose)}"
+            yield Trouble(name, because, Severity.WARNING, cure=f"apt-mark hold {' '.join(loose)}")
+
+
+def _used(seen: Seen, name: str) -> set[str]:
+    """Packages that the cluster runs on there: nginx may be somebody else's."""
+    return set(HOLDABLE) & set(seen.design.packages(name))
 
 
 @check(

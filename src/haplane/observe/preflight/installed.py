@@ -7,18 +7,17 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
-from haplane.components.haproxy import APISERVER_PORT
 from haplane.design.design import Design
-from haplane.model.cluster import Machine, Role
+from haplane.model.cluster import APISERVER_PORT, Machine, Role
 from haplane.observe.preflight.probe import Access, Checked, Encryption, Installed
 
 PKI = "/etc/kubernetes/pki"
 # What all control-plane machines have in common.
 SHARED_KEYS = tuple(f"{PKI}/{name}" for name in ("ca.crt", "front-proxy-ca.crt", "sa.pub", "etcd/ca.crt"))
 KEEPALIVED_FILE = "/etc/keepalived/keepalived.conf"
-HAPROXY_FILE = "/etc/haproxy/haproxy.cfg"
-COMPONENTS = ("haproxy", "keepalived")
+COMPONENTS = ("haproxy", "nginx", "keepalived")
 # Of a ruleset or a file; what is longer is cut there.
 MOST_BYTES = 400_000
 
@@ -36,16 +35,16 @@ tested() {
   out=$("$@" 2>&1 </dev/null); code=$?
   printf '%s\n' "$out" | sed 's/\(auth_[a-z]*\).*/\1 .../' | text "tested$T$code"
 }
-conf=@KEEPALIVED_FILE@; cfg=@HAPROXY_FILE@
-for p in haproxy keepalived; do command -v $p >/dev/null && say program $p; done
+conf=@KEEPALIVED_FILE@; cfg=@BALANCER_FILE@; b=@BALANCER@
+for p in $b keepalived; do command -v $p >/dev/null && say program $p; done
 if command -v keepalived >/dev/null; then
   say keepalived "$(keepalived --version 2>&1 | head -n 1)"
   # 2.2.7 ends itself where it has a parent (acassen/keepalived#2587); in a process namespace of its own it has none.
   alone='unshare --pid --fork'; $alone true 2>/dev/null || alone=
   [ -f $conf ] && tested timeout 10 $alone keepalived --config-test | sed 's/^tested/tested\tkeepalived/'
 fi
-command -v haproxy >/dev/null && [ -f $cfg ] && \
-  tested timeout 20 haproxy -c -f $cfg | sed 's/^tested/tested\thaproxy/'
+[ -n "$b" ] && command -v $b >/dev/null && [ -f "$cfg" ] && \
+  tested timeout 20 @BALANCER_TEST@ | sed "s/^tested/tested$T$b/"
 if [ -f $conf ]; then
   text keepalived_file < $conf
   paths=
@@ -77,7 +76,7 @@ fi
 say apparmor "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)"
 if command -v journalctl >/dev/null; then
   found=$(timeout 3 journalctl -q -k --no-pager -o cat --since=-1day -n 5 \
-    -g '(apparmor="DENIED"|avc: +denied).*(haproxy|keepalived)' 2>/dev/null)
+    -g '(apparmor="DENIED"|avc: +denied).*(haproxy|nginx|keepalived)' 2>/dev/null)
   # 1: there are none.
   case $? in 0|1) say journal read; [ -n "$found" ] && printf '%s\n' "$found" | sed 's/^/denied\t/' ;; esac
 fi
@@ -91,10 +90,13 @@ def command(design: Design, machine: Machine) -> str:
     files = [file.path for name in COMPONENTS if name in components for file in components[name].files]
     url = f"https://{join_host_port(machine.address, APISERVER_PORT)}/readyz"
     ask = f"curl --silent --insecure --noproxy '*' --max-time 3 --output /dev/null --write-out '%{{http_code}}' {url}"
+    balancer = balancer_of(design.cluster)
     replaced = {
         "MOST": str(MOST_BYTES),
         "KEEPALIVED_FILE": KEEPALIVED_FILE,
-        "HAPROXY_FILE": HAPROXY_FILE,
+        "BALANCER": balancer.name if balancer else "",
+        "BALANCER_FILE": balancer.config_test.file if balancer else "",
+        "BALANCER_TEST": balancer.config_test.command if balancer else "true",
         "FILES": " ".join(map(shlex.quote, (*files, *SHARED_KEYS))),
         "READYZ": f'command -v curl >/dev/null && say readyz "$({ask})"' if Role.CONTROL_PLANE in machine.roles else "",
     }

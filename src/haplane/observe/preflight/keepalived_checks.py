@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from haplane.components import keepalived
+from haplane.components.balancer import balancer_of
 from haplane.design.hazards.finding import Severity
 from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check, vip_sharers
 from haplane.observe.preflight.installed import KEEPALIVED_FILE
@@ -135,6 +136,8 @@ def is_as_designed(seen: Seen, name: str, component: str, path: str) -> bool:
     needs=Part.INSTALLED,
 )
 def keepalived_ordered(seen: Seen) -> Iterator[Said]:
+    balancer = balancer_of(seen.cluster)
+    first = ("network-online.target", balancer.unit) if balancer else ("network-online.target",)
     for name, probe in seen.machines.items():
         unit = probe.installed.unit
         if not unit:
@@ -143,7 +146,7 @@ def keepalived_ordered(seen: Seen) -> Iterator[Said]:
             yield NotTried(name, _NOT_CONFIGURED)
         else:
             after, wants = unit.get("After", "").split(), unit.get("Wants", "").split()
-            lacks = [f"After={one}" for one in ("network-online.target", "haproxy.service") if one not in after]
+            lacks = [f"After={one}" for one in first if one not in after]
             if "network-online.target" not in wants:
                 lacks.append("Wants=network-online.target")
             if lacks:

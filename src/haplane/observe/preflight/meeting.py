@@ -8,8 +8,7 @@ from ipaddress import ip_address
 
 from haplane.components import waiting
 from haplane.components.etcd import CLIENT_PORT, PEER_PORT
-from haplane.components.haproxy import APISERVER_PORT
-from haplane.model.cluster import Address, Cast, Cluster, EndpointOwner, Machine, Role
+from haplane.model.cluster import APISERVER_PORT, Address, Cast, Cluster, EndpointOwner, Machine, Role
 from haplane.observe.preflight import perl
 from haplane.observe.preflight.probe import Meeting, Packet
 
@@ -45,7 +44,7 @@ def connections(cluster: Cluster) -> Iterator[Connection]:
         (etcd, etcd, PEER_PORT, "etcd to etcd"),
         (control_plane, nodes, KUBELET_PORT, "the apiserver to the kubelet"),
     ]
-    if cluster.failover.tell_clients:
+    if waiting.is_used(cluster):
         groups.append((balancers, balancers, PEERS_PORT, "balancer to balancer"))
     seen = set()
     for sources, targets, port, purpose in groups:

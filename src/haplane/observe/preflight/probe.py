@@ -145,14 +145,14 @@ class Encryption:
 class Installed:
     """What a cluster needs and is there already, and which rules of the machine are in its way.
 
-    programs: haproxy, keepalived. keepalived_version: None where it is not installed or does not say.
+    programs: keepalived and the balancer. keepalived_version: None where it is not installed or does not say.
     keepalived_file: its text, empty if there is none; it may hold a password. access: path -> of scripts that it names,
     and of the folders above them. accounts: users and groups that it names -> whether they exist. unit: property of
     keepalived.service -> value. tests: program -> what it says of its configuration. digests: path -> sha256.
     encryption: None where there is no apiserver. readyz: the HTTP status for somebody without credentials, empty if
     nobody was asked, 000 if nobody answered. rules: nft, iptables or ip6tables -> the ruleset. selinux: Enforcing,
     Permissive, Disabled, empty where there is none; haproxy_connects: its boolean, None if there is none. denied: log
-    lines of the last day about HAProxy and keepalived, None if nobody could look.
+    lines of the last day about balancers and keepalived, None if nobody could look.
     """
 
     programs: frozenset[str] = frozenset()

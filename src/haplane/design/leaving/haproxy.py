@@ -1,0 +1,54 @@
+"""HAProxy: a connection that fails is tried elsewhere, and each apiserver is asked whether it is ready.
+
+Sources: HAProxy's configuration manual, section 5.2 and `timeout check`, and its src/check.c (the next check starts an
+interval after the last one has ended).
+"""
+
+from __future__ import annotations
+
+from haplane.components.base import View
+from haplane.components.haproxy import LOOK_EVERY_MS, sessions_end_after_ms, timing
+from haplane.design.link import AVOID, LEAVE, Link
+
+CONNECT = "haproxy.defaults.timeout connect"
+
+
+def silent(view: View, apiservers: int) -> Link:
+    balancer = timing(view)
+    connect_s, retries = balancer.connect_ms / 1000, balancer.retries
+    if balancer.redispatch and retries:
+        because = f"a connection to it is given up after timeout connect {connect_s * 1000:.0f} ms and tried on another"
+        cost_s, formula = connect_s, "timeout connect"
+    else:
+        # Between two tries of the same server HAProxy waits min(timeout connect, 1 s).
+        cost_s = (retries + 1) * connect_s + retries * min(connect_s, 1.0)
+        because = (
+            f"a connection to it is tried {retries + 1} times, all on the same apiserver, without option redispatch"
+        )
+        formula = "(retries + 1) * timeout connect + retries * min(timeout connect, 1 s)"
+    because += f"; one in {apiservers} connections goes there"
+    return Link(AVOID, cost_s / apiservers, cost_s, because, formula, CONNECT)
+
+
+def refused(view: View) -> Link:
+    wait_s = min(timing(view).connect_ms / 1000, 1.0)
+    because = (
+        f"its kernel refuses at once; HAProxy takes it out and may wait {wait_s * 1000:.0f} ms before the next one"
+    )
+    return Link(AVOID, 0.0, wait_s, because, "min(timeout connect, 1 s)", CONNECT)
+
+
+def hung(view: View, why: str) -> Link:
+    """Until its checks have failed and its sessions are ended."""
+    balancer = timing(view)
+    fall, one_ms = balancer.fall, min(balancer.connect_ms, balancer.interval_ms) + balancer.check_timeout_ms
+    after_ms = sessions_end_after_ms(balancer.connect_ms) + LOOK_EVERY_MS
+    worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms + after_ms
+    because = (
+        f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
+        f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
+        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms for those that are just being connected"
+    )
+    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter + 150 ms + "
+    formula += "timeout connect"
+    return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")

@@ -1,0 +1,177 @@
+"""What keepalived asks, run as it is: by a real shell and curl, against servers that do what real ones do."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from tests.model.clusters import balanced_by, view
+from tests.probes.tls_server import Authority, make_authority
+
+from haplane.components import keepalived
+from haplane.components.base import HEALTH_PORT
+from haplane.model.cluster import BalancerProgram, BalancerRole, Cluster, Role
+
+OTHER = "127.0.0.2"
+
+
+@contextmanager
+def page(code: int, tls: Authority | None = None) -> Iterator[int]:
+    """The port of a health page on loopback, or with tls of an apiserver that says so to whatever it is asked."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.chain_file)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def listening(address: str) -> Iterator[int]:
+    """Takes connections and says nothing."""
+    with socket.create_server((address, 0)) as server:
+        yield server.getsockname()[1]
+
+
+# Nobody is there.
+DEAD = 1
+
+
+def exit_code(
+    tmp_path: Path,
+    by: BalancerProgram,
+    *,
+    health: int = DEAD,
+    other: int = DEAD,
+    apiserver: int = DEAD,
+    ca_file: Path = Path("/dev/null"),
+    count: int = 2,
+) -> int:
+    """Of the script of the first machine. Ports of its health page, of the second machine's balancer, its apiserver."""
+    cluster = two_nodes(by, other, count)
+    text = script(cluster, "cp1").replace(f":{HEALTH_PORT}/", f":{health}/")
+    text = text.replace("127.0.0.1:6443", f"127.0.0.1:{apiserver}").replace(keepalived.authority(cluster), str(ca_file))
+    file = tmp_path / "check"
+    file.write_text(text)
+    return subprocess.run(["sh", str(file)], check=False, timeout=20).returncode
+
+
+def script(cluster: Cluster, machine: str) -> str:
+    design = keepalived.design(view(cluster, machine))
+    return next(file.content for file in design.files if file.path == keepalived.CHECK_FILE)
+
+
+def two_nodes(by: BalancerProgram, port: int, count: int) -> Cluster:
+    cluster = balanced_by(by)
+    machines = {
+        name: replace(cluster.machines[name], addresses=(ip_address(address),))
+        for name, address in list({"cp1": "127.0.0.1", "cp2": OTHER}.items())[:count]
+    }
+    endpoint = replace(cluster.endpoint, port=port if by is not BalancerProgram.NONE else 6443)
+    return replace(cluster, machines=machines, endpoint=endpoint)
+
+
+@pytest.mark.parametrize("by", [BalancerProgram.HAPROXY, BalancerProgram.NGINX])
+def test_a_balancer_that_does_not_answer_loses_the_vip(tmp_path: Path, by: BalancerProgram) -> None:
+    with listening("127.0.0.1") as hung, listening(OTHER) as other:
+        assert exit_code(tmp_path, by, health=DEAD, other=other) == 1
+        assert exit_code(tmp_path, by, health=hung, other=other) == 1
+
+
+def test_nginx_keeps_the_vip_while_its_machine_reaches_another(tmp_path: Path) -> None:
+    with page(200) as health, listening(OTHER) as other:
+        assert exit_code(tmp_path, BalancerProgram.NGINX, health=health, other=other) == 0
+
+
+def test_who_is_cut_off_lets_go_of_the_vip_whatever_nginx_says(tmp_path: Path) -> None:
+    with page(200) as health:
+        assert exit_code(tmp_path, BalancerProgram.NGINX, health=health, other=DEAD) == 1
+
+
+def test_haproxy_that_serves_somebody_is_not_asked_for_others(tmp_path: Path) -> None:
+    with page(200) as health:
+        assert exit_code(tmp_path, BalancerProgram.HAPROXY, health=health, other=DEAD) == 0
+    with page(503) as health:
+        assert exit_code(tmp_path, BalancerProgram.HAPROXY, health=health, other=DEAD) == 1
+
+
+def test_a_single_machine_has_nobody_to_be_cut_off_from(tmp_path: Path) -> None:
+    with page(200) as health:
+        assert exit_code(tmp_path, BalancerProgram.NGINX, health=health, other=DEAD, count=1) == 0
+
+
+def test_nginx_beside_an_apiserver_that_is_ready_serves_even_if_no_other_machine_is_left(tmp_path: Path) -> None:
+    own = make_authority(tmp_path / "own")
+    with page(200) as health, page(200, own) as ready, page(500, own) as not_ready:
+        for apiserver, code in ((ready, 0), (not_ready, 1)):
+            asked = {"health": health, "apiserver": apiserver, "ca_file": own.ca_file}
+            assert exit_code(tmp_path, BalancerProgram.NGINX, **asked) == code
+
+
+def test_without_a_balancer_only_a_ready_apiserver_of_this_cluster_has_the_vip(tmp_path: Path) -> None:
+    own, another = make_authority(tmp_path / "own"), make_authority(tmp_path / "another")
+    with page(200, own) as ready, page(500, own) as not_ready, page(200, another) as strange:
+        codes = [
+            exit_code(tmp_path, BalancerProgram.NONE, apiserver=port, ca_file=own.ca_file)
+            for port in (ready, not_ready, strange, DEAD)
+        ]
+    assert codes[0] == 0
+    assert 0 not in codes[1:]
+
+
+def test_without_a_balancer_an_apiserver_that_hangs_loses_the_vip(tmp_path: Path) -> None:
+    own = make_authority(tmp_path / "own")
+    with listening("127.0.0.1") as hung:
+        assert exit_code(tmp_path, BalancerProgram.NONE, apiserver=hung, ca_file=own.ca_file) != 0
+
+
+def test_an_apiserver_is_asked_by_name_and_verified() -> None:
+    for by, authority in (
+        (BalancerProgram.NGINX, "/etc/nginx/haplane-ca.crt"),
+        (BalancerProgram.NONE, "/etc/keepalived/haplane-ca.crt"),
+    ):
+        design = keepalived.design(view(balanced_by(by), "cp2"))
+        text = script(balanced_by(by), "cp2")
+        assert f"--cacert {authority} " in text
+        assert "--connect-to kubernetes:6443:192.0.2.12:6443 https://kubernetes:6443/readyz" in text
+        is_own = authority.startswith("/etc/keepalived")
+        assert (authority in [file.path for file in design.files]) == is_own
+
+
+def test_a_balancer_of_its_own_asks_no_apiserver_and_tries_to_reach_them() -> None:
+    cluster = balanced_by(BalancerProgram.NGINX)
+    lb1, lb2 = (
+        replace(cluster.machines["cp1"], name=f"lb{i}", addresses=(ip_address(f"192.0.2.{i}"),), roles=roles)
+        for i, roles in ((5, frozenset({Role.BALANCER})), (6, frozenset({Role.BALANCER})))
+    )
+    cluster = replace(
+        cluster, machines={lb1.name: lb1, lb2.name: lb2, **cluster.machines}, balancer=BalancerRole.BALANCER
+    )
+    text = script(cluster, "lb5")
+    assert "readyz" not in text
+    assert "for peer in 192.0.2.6:8443 192.0.2.11:6443 192.0.2.12:6443 192.0.2.13:6443; do" in text
