@@ -44,7 +44,7 @@ class ApiServer(TlsServer):
     kept_from: int = 0
     log: list[Stored] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
-    bodies: list[dict[str, object]] = field(default_factory=list)
+    sent_bodies: list[dict[str, object]] = field(default_factory=list)
     watching: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _streams: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -75,7 +75,7 @@ class ApiServer(TlsServer):
         body: dict[str, object] = {}
         if length := request.lower().partition(b"content-length:")[2].split()[:1]:
             body = json.loads(await reader.readexactly(int(length[0])))
-            self.bodies.append(body)
+            self.sent_bodies.append(body)
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if "watch" in query:

@@ -66,7 +66,7 @@ def test_the_register_is_set_to_a_new_number_each_time_and_read_twice_as_often(
     assert written[0].startswith(f"PATCH {FOLDER}/w-4f-register?fieldManager=haplane-prober&force=true HTTP/1.1\r\n")
     assert f"Authorization: Bearer {TOKEN}\r\n" in written[0]
     assert "Content-Type: application/apply-patch+yaml\r\n" in written[0]
-    assert server.bodies[3] == {
+    assert server.sent_bodies[3] == {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "w-4f-register"},
