@@ -90,7 +90,8 @@ def unit(name: str, *, whom: str = "all") -> Mapping[str, Make]:
 
 def unit_stops(name: str) -> Make:
     """On purpose, and in good order."""
-    return _always(Fault("", f"systemctl stop {name}", f"systemctl start {name}"))
+    # Waited for, the command would end long after the VIP has moved; whoever starts it again waits for both.
+    return _always(Fault("", f"systemctl stop --no-block {name}", f"systemctl start {name}"))
 
 
 def unit_reloads(name: str) -> Make:
