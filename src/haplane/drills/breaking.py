@@ -19,6 +19,8 @@ from haplane.transport.ssh import Remote, Unreachable
 
 HEALER = "haplane-heal"
 SHUTDOWN = "shutdown"
+# A kubelet gives its pods 90 s.
+SHUT_DOWN_WITHIN_S = 120.0
 # Beyond how long the fault lasts: whoever heals has had the chance by then.
 GRACE_S = 30.0
 ARMED_BY_ANOTHER = 75
@@ -47,7 +49,7 @@ class FromOutside:
     def __init__(self, fault: str, healing: str, begin: str, end: str, machine: Machine, *, lasts_s: float) -> None:
         self.machine, self.fault, self.healing = machine.name, fault, healing
         self._begin, self._end, self._target = begin, end, machine
-        self._after_s = 2 * power.TIMEOUT_S + lasts_s + GRACE_S
+        self._after_s = power.TIMEOUT_S + lasts_s + GRACE_S
         self._healer: power.Healer | None = None
 
     async def arm(self) -> None:
@@ -169,7 +171,8 @@ def making(
     file = design.cluster.file
     switch = power.required(switch, file)
     if drill.make is Outside.SHUT_DOWN:
-        return ShutDown(switch, machine, remote, token, lasts_s=drill.lasts_s)
+        lasts_s = SHUT_DOWN_WITHIN_S + drill.lasts_s
+        return ShutDown(switch, machine, remote, token, lasts_s=lasts_s)
     if drill.make is Outside.FREEZE:
         switch = power.freezing(switch, file)
         return FromOutside(FREEZE, HEAL, switch.freeze, switch.thaw, machine, lasts_s=drill.lasts_s)

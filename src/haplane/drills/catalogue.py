@@ -383,6 +383,13 @@ _NETWORK = (
         moves_vip=None,
     ),
     Drill(
+        "late-vip-holder",
+        f"delay all that the VIP's holder sends by {faults.DELAY_MS} ms",
+        Who.VIP_HOLDER,
+        faults.is_late,
+        NO_BUDGET,
+    ),
+    Drill(
         "flapping-vip-holder",
         "cut the VIP's holder off from everybody every other second",
         Who.VIP_HOLDER,

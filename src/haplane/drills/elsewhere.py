@@ -50,6 +50,7 @@ _ON_BACKUP: Mapping[str, Changes] = {
     "cut-from-peers": _MAY_MOVE,
     "lossy": _MAY_MOVE,
     "flapping": _MAY_MOVE,
+    "late": _ALIKE,
 }
 _ON_VIP_HOLDER: Mapping[str, Changes] = {"apiserver": _ALIKE}
 _ON_ETCD_FOLLOWER: Mapping[str, Changes] = {

@@ -6,6 +6,7 @@ touches what a machine that is a container shares with its host.
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -17,6 +18,7 @@ from haplane.model.cluster import Address, Machine
 
 # In the machine's own network namespace, and of no other name, so that healing takes away nothing else.
 TABLE = "haplane_drill"
+DELAY_MS = 30
 # What goes on by itself ends by itself, even if nobody heals.
 KEPT_AT_MOST_S = 180
 
@@ -167,6 +169,31 @@ def link_flaps(design: Design, machine: Machine) -> Fault:
     return Fault(cut.prepare, _kept(turns), f"{_let_go()}\n{cut.heal}")
 
 
+def is_late(design: Design, machine: Machine) -> Fault:
+    """All that it sends comes DELAY_MS later, but SSH and VRRP, which is bound to its interface.
+
+    By a device of our own, because netem is not everywhere: what the machine sends is routed into it, and comes back as
+    something to be forwarded.
+    """
+    program = importlib.resources.files("haplane.drills").joinpath("delay.pl").read_text()
+    device, table = "haplane-drill", 7077
+    file, conf = f"/run/{device}.pl", f"/proc/sys/net/ipv4/conf/{device}"
+    return Fault(
+        prepare=f"cat > {file} <<'HAPLANE_PROGRAM'\n{program}HAPLANE_PROGRAM\n"
+        + _kept(f"exec perl {file} {device} {DELAY_MS}")
+        + f"""
+for i in $(seq 50); do [ -e {conf} ] && break; sleep 0.1; done
+echo 1 > {conf}/accept_local
+echo 0 > {conf}/rp_filter
+ip link set {device} up mtu $(cat /sys/class/net/{_interface(design, machine)}/mtu)
+ip route replace default dev {device} table {table}
+ip rule add priority 7076 iif lo ipproto tcp sport {machine.ssh.port} lookup main""",
+        inject=f"ip rule add priority 7077 iif lo lookup {table}",
+        heal=f"ip rule delete priority 7077 2>/dev/null\nip rule delete priority 7076 2>/dev/null\n"
+        f"{_let_go()}\nrm -f {file}",
+    )
+
+
 def half_deaf(design: Design, machine: Machine) -> Fault:
     """One way: it hears everybody, and nobody hears it."""
     return _filtered(design, machine, inbound="accept", outbound="drop")
@@ -174,7 +201,7 @@ def half_deaf(design: Design, machine: Machine) -> Fault:
 
 def _filtered(design: Design, machine: Machine, *, inbound: str, outbound: str) -> Fault:
     """ARP goes on for its own address, without which SSH would end, and not for a VIP: nobody may find it here."""
-    interface = design.view(machine.name).measured.interface if not machine.interface else machine.interface
+    interface = _interface(design, machine)
     vips = ", ".join(str(vip.ip) for vip in design.cluster.endpoint.vips if vip.version == 4)
     hidden = f"arp daddr ip {{ {vips} }} drop\n    arp saddr ip {{ {vips} }} drop\n    " if vips else ""
     rules = f"""table netdev {TABLE} {{
@@ -198,6 +225,10 @@ def _filtered(design: Design, machine: Machine, *, inbound: str, outbound: str) 
         inject=f"nft --file {file}",
         heal=f"nft delete table netdev {TABLE} 2>/dev/null\nrm -f {file}",
     )
+
+
+def _interface(design: Design, machine: Machine) -> str:
+    return machine.interface or design.view(machine.name).measured.interface
 
 
 def _peers(design: Design, machine: Machine) -> Iterable[Address]:

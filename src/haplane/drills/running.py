@@ -47,8 +47,6 @@ BEFORE_S = 4.5
 AFTER_S = 3.0
 # Until the first answers of the machine whose power is cut.
 PINGED_S = 0.3
-# A kubelet gives its pods 90 s.
-SHUT_DOWN_WITHIN_S = 120.0
 # The prober's clock is read so often: clocks drift apart.
 READ_CLOCK_EVERY_S = 3.0
 LAB_MARK = "/etc/haplane-lab"
@@ -190,7 +188,7 @@ class _Scene:
         await writing.prepare(self._to_ask(), self._client)
         meanwhile: list[asyncio.Task[None]] = []
         try:
-            limit_s = self._before_s() + SHUT_DOWN_WITHIN_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
+            limit_s = self._before_s() + breaking.SHUT_DOWN_WITHIN_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
             await start_prober(
                 self._prober,
                 self._cluster,
@@ -229,7 +227,7 @@ class _Scene:
             await _all(self._inject(fault) for fault in self._faults)
             say("drill", f"{names} is {'dark' if self._pingers else 'left so'} for {lasts_s:.0f} s")
             if self._drill.outside is Outside.SHUT_DOWN:
-                await _all(pinger.until_silent(SHUT_DOWN_WITHIN_S) for pinger in self._pingers.values())
+                await _all(pinger.until_silent(breaking.SHUT_DOWN_WITHIN_S) for pinger in self._pingers.values())
             await asyncio.sleep(lasts_s)
             for name, pinger in self._pingers.items():
                 await pinger.stop()
