@@ -318,6 +318,24 @@ class Lan:
         for namespace in {self.client, self.new} - {holder}:
             sh(f"ip -n {namespace} neigh flush all")
 
+    def vips_leave(self) -> None:
+        """The old holder lives on without them; the new one does not know that it was not the holder before."""
+        for vip, length in zip(VIPS, (32, 128), strict=True):
+            sh(f"ip -n {self.old} addr del {vip}/{length} dev eth0")
+        self.give_vips(self.new)
+
+    def leave(self, folder: Path, vip: str) -> str:
+        """What the old holder logs."""
+        program = installed(folder, waiting.TELL)
+        command = ["ip", "netns", "exec", self.old, program, folder / "none", vip, "8443", "50", "leaving"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0
+        return done.stderr.partition("tell-clients: ")[2].strip()
+
+    def connected(self, namespace: str) -> str:
+        command = ["ip", "netns", "exec", namespace, "ss", "-Htn", "state", "established", "sport = :8443"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     def tell(self, folder: Path, vip: str, answer: Callable[[str], str]) -> str:
         """What the new holder logs."""
         with Socket(folder / "admin", answer).served() as haproxy_socket:
@@ -426,6 +444,30 @@ def test_what_is_left_of_an_older_connection_from_the_same_port_does_not_answer_
     lan.move_vips()
     lan.tell(tmp_path, VIPS[0], knows(long=["192.0.2.11:45678"]))
     assert client.fate(within_s=5) == {"reset": 1}
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_a_holder_that_lets_go_tells_those_that_are_connected_to_it(lan: Lan, tmp_path: Path, vip: str) -> None:
+    client = lan.connect(vip, 5)
+    lan.vips_leave()
+    after = lan.connect(vip, 5)
+    assert lan.leave(tmp_path, vip) == f"told 5 clients of {vip} port 8443 that the VIP has moved"
+    assert client.fate(within_s=5) == {"reset": 5}
+    assert after.fate(within_s=1) == {"silent": 5}
+    assert lan.connected(lan.old) == "", "nothing is left to answer for a later connection of the same port"
+
+
+def test_who_is_connected_to_the_machine_itself_stays_when_the_vip_leaves(lan: Lan, tmp_path: Path) -> None:
+    own = lan.connect("192.0.2.12", 3)
+    lan.connect(VIPS[0])
+    lan.vips_leave()
+    lan.leave(tmp_path, VIPS[0])
+    assert own.fate(within_s=1) == {"silent": 3}
+
+
+def test_a_machine_that_held_nothing_says_nothing_when_it_becomes_a_backup(lan: Lan, tmp_path: Path) -> None:
+    lan.vips_leave()
+    assert lan.leave(tmp_path, VIPS[0]) == ""
 
 
 def test_keys_that_are_stale_or_no_address_harm_nobody(lan: Lan, tmp_path: Path) -> None:

@@ -251,3 +251,14 @@ def test_what_kubectl_sees_is_judged_where_there_was_one() -> None:
     dark = as_drill(with_kubectl(history(), back_s=20.0), "apiserver-hang")
     assert outcomes(dark)["kubectl-sees-on"] is Outcome.VIOLATED
     assert "kubectl-sees-on" not in outcomes(as_drill(dark, "lossy-vip-holder")), "there is no budget"
+
+
+def test_what_is_mended_before_the_fault_has_settled_is_one_with_it() -> None:
+    events = [
+        event for event in history((5.0, 5.2)).events if not (isinstance(event, Mark) and event.what == "power-on")
+    ]
+    quickly = History((*events, Mark(7.0, "power-on", "cp1")))
+    assert judging.while_broken(quickly).window == (0.0, END_S)
+    found = outcomes(quickly)
+    assert found["while-broken"] is Outcome.VIOLATED, "10 requests were refused, 4 are allowed"
+    assert "return" not in found

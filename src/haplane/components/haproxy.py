@@ -82,21 +82,31 @@ backend anyway
 # apiserver is not tried on another one then, but stays open, silent, for ever (seen with 3.0.11; see decision 0014).
 SESSIONS = """\
 -- Written by haplane.
--- Ends the sessions of an apiserver that is down, once nobody is being connected to it any more.
-local LOOK_EVERY_MS, AFTER_MS = {{ every_ms }}, {{ after_ms }}
+-- Ends the sessions of an apiserver that is down, once nobody is being connected to it any more. One that takes
+-- connections and does not answer in time may only be overloaded: it has longer. And while no other is up, that is what
+-- it is: ended sessions would all come back at once.
+local LOOK_EVERY_MS, AFTER_MS, LATE_MS = {{ every_ms }}, {{ after_ms }}, {{ late_ms }}
 local down_ms = {}
+local function is(seen, status) return string.sub(seen.status, 1, string.len(status)) == status end
 core.register_task(function()
   while true do
     core.msleep(LOOK_EVERY_MS)
+    local seen, others_serve = {}, false
     for name, server in pairs(core.backends["apiservers"].servers) do
-      local seen = server:get_stats()
-      down_ms[name] = string.sub(seen.status, 1, 4) == "DOWN" and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
-      if down_ms[name] >= AFTER_MS and tonumber(seen.scur) > 0 then server:shut_sess() end
+      seen[name] = server:get_stats()
+      others_serve = others_serve or not (is(seen[name], "DOWN") or is(seen[name], "MAINT"))
+    end
+    for name, server in pairs(core.backends["apiservers"].servers) do
+      down_ms[name] = is(seen[name], "DOWN") and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
+      local after_ms = string.find(seen[name].check_status or "", "L[67]TOUT") and LATE_MS or AFTER_MS
+      if others_serve and down_ms[name] >= after_ms and tonumber(seen[name].scur) > 0 then server:shut_sess() end
     end
   end
 end)
 """
 LOOK_EVERY_MS = 50
+# How much longer an apiserver has that is late, and not gone.
+LATE_MS = 1000
 
 
 def sessions_end_after_ms(connect_ms: float) -> int:
@@ -272,7 +282,7 @@ def design(view: View) -> ComponentDesign:
     drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=BALANCER.down_file, slice=SLICE)
     enable = f"{ENABLE}\n{waiting.haproxy_commands(view)}"
     after_ms = sessions_end_after_ms(timing(view).connect_ms)
-    sessions = render(SESSIONS, every_ms=LOOK_EVERY_MS, after_ms=after_ms)
+    sessions = render(SESSIONS, every_ms=LOOK_EVERY_MS, after_ms=after_ms, late_ms=after_ms + LATE_MS)
     return ComponentDesign(
         name="haproxy",
         packages=("haproxy",),

@@ -260,6 +260,12 @@ echo $(( $? != 0 )) > {{ balancer.down_file }}'
 {% for vip in vips %}
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
 {% endfor %}
+{% if stopped %}
+# What was connected to it would answer for later connections of the same port.
+{% for command in stopped %}
+ExecStopPost=-/bin/sh -c '{{ command }}'
+{% endfor %}
+{% endif %}
 """
 
 
@@ -408,6 +414,7 @@ def design(view: View) -> ComponentDesign:
         balancer=balancer,
         vips=[_host_address(vip) for vip in view.cluster.endpoint.vips],
         interface=interface,
+        stopped=waiting.keepalived_stopped(view),
     )
     return ComponentDesign(
         name="keepalived",

@@ -42,6 +42,8 @@ spec:
     - name: etcd
       lifecycle: {{preStop: {{sleep: {{seconds: {ETCD_STAYS_S}}}}}}}
 """
+# A kubelet waits ever longer, by itself up to 5 minutes (since 1.35 it can be told; KEP-5593).
+RESTARTED_AFTER_AT_MOST = "20s"
 BINARIES = ("kubeadm", "kubelet", "kubectl", "etcdctl")
 
 PARKED = f"{STATE}/parked"
@@ -141,6 +143,9 @@ def init_file(view: View) -> str:
         "shutdownGracePeriod": "90s",
         "shutdownGracePeriodCriticalPods": "80s",
     }
+    if _minor(cluster) >= 35:
+        # Else an apiserver or an etcd that crashed a few times comes back only minutes after its cause has gone.
+        kubelet["crashLoopBackOff"] = {"maxContainerRestartPeriod": RESTARTED_AFTER_AT_MOST}
     documents = [
         _merged(init, cluster.kubeadm.get("InitConfiguration", {})),
         _merged(configuration, cluster.kubeadm.get("ClusterConfiguration", {})),
@@ -206,6 +211,10 @@ def _etcd(view: View) -> dict[str, Value]:
 def control_plane_endpoint(view: View) -> str:
     endpoint = view.cluster.endpoint
     return f"{endpoint.host}:{endpoint.port}" if endpoint.host else join_host_port(endpoint.vip.ip, endpoint.port)
+
+
+def _minor(cluster: Cluster) -> int:
+    return int(cluster.kubernetes.version.split(".")[1])
 
 
 def _local_endpoint(view: View) -> Value:

@@ -128,15 +128,17 @@ while (my @some = splice(@touches, 0, $AT_ONCE)) {
 
 TELL = (
     r"""#!/usr/bin/perl
-# Written by haplane. tell-clients SOCKET VIP PORT WAIT_MS
+# Written by haplane. tell-clients SOCKET VIP PORT WAIT_MS [leaving]
 #
 # Run by keepalived when this machine becomes MASTER: tells every client of VIP:PORT that HAProxy knows of that its
 # connection is gone, unless it is here. Two at once do no harm: clients answer either, and nobody is told who lives.
+# leaving: run when it is MASTER no more. Tells those that are connected here, for a MASTER that was frozen and goes on
+# does not know that it was not one; and ends their connections, which would answer for later ones of the same port.
 use strict;
 use warnings;
 use Socket qw(:all);
 
-my ($haproxy, $vip, $port, $wait_ms) = @ARGV;
+my ($haproxy, $vip, $port, $wait_ms, $leaving) = @ARGV;
 my $family = $vip =~ /:/ ? AF_INET6 : AF_INET;
 my $source = inet_pton($family, $vip) or die "$vip is no address\n";
 
@@ -153,12 +155,28 @@ alarm 15;
 socket(my $raw, $family, SOCK_RAW, IPPROTO_TCP) or finish("a raw socket: $!");
 # What comes back is the kernel's business.
 setsockopt($raw, SOL_SOCKET, SO_RCVBUF, 1);
-bind($raw, to($source)) or finish("the VIP is not here: $!");
+my $is_here = bind($raw, to($source));
+# IP_TRANSPARENT, IPV6_TRANSPARENT: what goes out in the VIP's name need not be from where it is.
+my ($level, $transparent) = $family == AF_INET6 ? (41, 75) : (0, 19);
+setsockopt($raw, $level, $transparent, 1) if $leaving and !$is_here;
+$is_here or ($leaving and bind($raw, to($source))) or finish("the VIP is not here: $!");
+
+if ($leaving) {
+    my @left = connected();
+    exit 0 unless @left;
+    $told = @left;
+    for my $again (0, 1) {
+        pause($wait_ms / 1000);
+        tell_all(@left);
+    }
+    # It may be MASTER again, and they others.
+    ss("--kill", "connected") unless ip_is_here();
+    finish("");
+}
 
 # What is left of connections from when the VIP was here a minute ago: to a client that uses their port again, the
 # kernel would answer for them instead of resetting.
-my $left = join(" ", map { "state $_" } qw(time-wait fin-wait-1 fin-wait-2 closing last-ack));
-system("ss --kill --no-header --tcp --numeric $left sport = :$port > /dev/null 2>&1");
+ss("--kill", qw(time-wait fin-wait-1 fin-wait-2 closing last-ack));
 # The others must have heard whose the VIP is now, and the old holder must have let go of it.
 pause($wait_ms / 1000);
 # First those that were open for long: they wait. What is listed besides has mostly ended.
@@ -173,6 +191,30 @@ for my $later (@LATER) {
     tell_all(@clients);
 }
 finish("");
+
+# The lines of ss for what is connected to the VIP's port and in one of these states.
+sub ss {
+    my ($what, @states) = @_;
+    my $states = join(" ", map { "state $_" } @states);
+    # A listener of both IP versions sees IPv4 as IPv6.
+    my $addresses = $family == AF_INET ? "src $vip or src [::ffff:$vip]" : "src [$vip]";
+    return `ss $what --no-header --tcp --numeric $states "( $addresses ) and sport = :$port" 2> /dev/null`;
+}
+
+sub connected {
+    my @found;
+    for (ss("", "established")) {
+        my ($address, $its_port) = /\s\[?(?:::ffff:)?([0-9A-Fa-f.:]+?)\]?:([0-9]+)\s*$/ or next;
+        my $packed = inet_pton($family, $address);
+        push @found, [$packed, $its_port, 0] if defined $packed;
+    }
+    return @found;
+}
+
+sub ip_is_here {
+    socket(my $other, $family, SOCK_RAW, IPPROTO_TCP) or return 0;
+    return bind($other, to($source));
+}
 
 # Those of this VIP's IP version that are known, the last seen first: [address, port].
 sub clients {
@@ -306,9 +348,24 @@ def keepalived_settings(view: View, vip: Interface) -> Mapping[str, Setting]:
     if not is_used(view.cluster):
         return {}
     call = f"{TELL_FILE} {SOCKET} {vip.ip} {view.cluster.endpoint.port} {view.timers.advert_ms}"
+    leaving = Setting(f'"{call} leaving" root', "those that are connected here learn that the VIP has left")
     return {
-        "notify_master": Setting(f'"{call}" root', "idle clients learn that their connection died with the old holder")
+        "notify_master": Setting(f'"{call}" root', "idle clients learn that their connection died with the old holder"),
+        "notify_backup": leaving,
+        "notify_fault": leaving,
     }
+
+
+def keepalived_stopped(view: View) -> tuple[str, ...]:
+    """Shell commands for when keepalived has ended and the VIP is gone: its next holder tells clients."""
+    if not is_used(view.cluster):
+        return ()
+    port = view.cluster.endpoint.port
+    return tuple(
+        f'ss --kill --tcp --numeric state connected "( {source} ) and sport = :{port}" > /dev/null'
+        for vip in view.cluster.endpoint.vips
+        for source in [f"src {vip.ip} or src [::ffff:{vip.ip}]" if vip.version == 4 else f"src [{vip.ip}]"]
+    )
 
 
 def keepalived_files(view: View) -> tuple[File, ...]:

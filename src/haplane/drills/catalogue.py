@@ -21,6 +21,8 @@ from haplane.model.errors import UsageError
 
 RATE = 50.0
 LASTS_S = 8.0
+# A kubelet waits 10 s before it starts a pod once more.
+POD_LASTS_S = 15.0
 IDLE_CONNECTIONS = 50
 # Nothing of the design's ends it, or it is not known what does: what clients see is measured.
 NO_BUDGET = "unbounded"
@@ -32,9 +34,10 @@ class Drill:
     design's budgets.
 
     moves_vip: whether the VIP has to move, must not, or may (None). failed_at_most: requests not served, at RATE per
-    second. requests_wait: whether the budget is of requests; else of what no client asks for. isolates: nobody reaches
-    the machine meanwhile. spares: no machine is lost by it. quick: part of the quick suite. unseen: no client's request
-    needs what is broken, where it is broken; the budget is 0 then, and its name only says where the fault has meaning.
+    second; None: as many as are due within the budget. requests_wait: whether the budget is of requests; else of what
+    no client asks for. isolates: nobody reaches the machine meanwhile. spares: no machine is lost by it. program: what
+    has to balance. quick: part of the quick suite. unseen: no client's request needs what is broken there, so that the
+    budget is 0; its name only says where the fault has meaning.
     """
 
     name: str
@@ -44,7 +47,7 @@ class Drill:
     budget: str
     requests_wait: bool = True
     moves_vip: bool | None = False
-    failed_at_most: int = 4
+    failed_at_most: int | None = 4
     lasts_s: float = LASTS_S
     isolates: bool = False
     spares: bool = False
@@ -66,6 +69,10 @@ class Drill:
         """Is there anything of this kind in the design?"""
         runs = self.program in (None, design.cluster.balanced_by)
         return runs and self.budget in {NO_BUDGET, *(one.fault for one in budgets(design))}
+
+    def may_fail(self, budget_s: float) -> int:
+        """How many requests, at RATE, when the budget is so long."""
+        return math.ceil(RATE * budget_s) if self.failed_at_most is None else self.failed_at_most
 
     def is_survived(self, design: Design, machines: Sequence[str]) -> bool:
         """Does the API go on without these machines?"""
@@ -200,8 +207,7 @@ _ETCD = faults.pod("etcd")
 
 
 def _of_balancer(program: BalancerProgram, called: str) -> Iterator[Drill]:
-    # While it hangs nothing is answered until the VIP has moved: all that was asked meanwhile, at RATE.
-    hung: dict[str, Any] = {"budget": f"{program}-hang", "failed_at_most": 60, "program": program}
+    hung: dict[str, Any] = {"budget": f"{program}-hang", "failed_at_most": None, "program": program}
     where = f"{called} where the VIP is"
     yield from _process(
         program,
@@ -216,6 +222,8 @@ def _of_balancer(program: BalancerProgram, called: str) -> Iterator[Drill]:
             "restart": {"moves_vip": None},
         },
         moves_vip=True,
+        # Whoever is refused is not asked again: all that was asked until the VIP had moved.
+        failed_at_most=None,
         program=program,
     )
     used_up = Drill(
@@ -263,11 +271,13 @@ _PROCESSES = (
         "apiserver-death",
         {
             "kill": {"sentence": "kill the apiserver beside the VIP, once", "who": Who.VIP_HOLDER},
+            "death": {"lasts_s": POD_LASTS_S},
             "hang": {"budget": "apiserver-hang", "failed_at_most": 4, "lasts_s": 20.0, "quick": True},
-            "restart": {"failed_at_most": 0},
+            # It serves on for as long as it is told to (shutdown-delay-duration).
+            "restart": {"failed_at_most": 0, "lasts_s": POD_LASTS_S},
+            "crash-loop": {"lasts_s": POD_LASTS_S},
         },
         failed_at_most=1,
-        lasts_s=15.0,
     ),
     *_process(
         "etcd-leader",
@@ -275,8 +285,11 @@ _PROCESSES = (
         Who.ETCD_LEADER,
         _ETCD,
         "etcd-leader-death",
-        {"death": {"quick": True}, "hang": {"budget": "etcd-leader-hang"}},
-        lasts_s=15.0,
+        {
+            "death": {"lasts_s": POD_LASTS_S, "quick": True},
+            "hang": {"lasts_s": POD_LASTS_S, "budget": "etcd-leader-hang"},
+            "crash-loop": {"lasts_s": POD_LASTS_S},
+        },
     ),
     Drill(
         "etcd-follower-death",
@@ -284,7 +297,7 @@ _PROCESSES = (
         Who.ETCD_FOLLOWER,
         _ETCD["death"],
         "etcd-follower-death",
-        lasts_s=15.0,
+        lasts_s=POD_LASTS_S,
     ),
     *_process(
         "controller-manager",

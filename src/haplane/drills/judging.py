@@ -73,9 +73,15 @@ def judge(history: History, design: Design) -> Judged:
 
 
 def while_broken(history: History) -> History:
-    """From the start until it is mended."""
+    """From the start until it is mended; to the end where that came before the fault had settled."""
     start, end = history.window
-    return history.between(start, _mended(history, end))
+    return history.between(start, _mended(history, end) if _settles(history) else end)
+
+
+def _settles(history: History) -> bool:
+    """Is the fault one thing, and its mending another?"""
+    fault = history.fault
+    return fault is None or _mended(history, math.inf) - fault.t > SETTLED_S
 
 
 def mended(history: History) -> History:
@@ -95,10 +101,10 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, su
     broken, back = while_broken(history), mended(history)
     limit_s = max(budget.worst_s if drill.requests_wait else 0.0, NOISE_S)
     if math.isfinite(limit_s):
-        found = availability(broken, longest_gap_s=limit_s, failed_at_most=drill.failed_at_most)
+        found = availability(broken, longest_gap_s=limit_s, failed_at_most=drill.may_fail(limit_s))
         yield replace(found, name="while-broken")
         yield budget_held(broken, limit_s)
-    if survived:
+    if survived and _settles(history):
         # Else what comes back is the API itself, and how long that takes `recovered` says.
         found = availability(back, longest_gap_s=RETURN_S, failed_at_most=FAILED_ON_RETURN)
         yield replace(found, name="return")
@@ -199,6 +205,6 @@ def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> It
         broken,
         probe="write",
         longest_gap_s=longest_s,
-        failed_at_most=math.ceil(rate * longest_s) + drill.failed_at_most,
+        failed_at_most=math.ceil(rate * longest_s) + drill.may_fail(limit_s),
     )
     yield replace(found, name="writes")

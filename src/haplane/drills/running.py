@@ -215,13 +215,15 @@ class _Scene:
         say = self._progress.step
         say("drill", f"{RATE:.0f} new connections per second, {self._before_s():.0f} s undisturbed")
         await asyncio.sleep(self._before_s())
-        for fault in self._faults:
-            await fault.arm()
         for name, pinger in self._pingers.items():
             await pinger.start(self._client, self._cluster.machines[name].address)
         if self._pingers:
             await asyncio.sleep(PINGED_S)
+        armed: list[Breaking] = []
         try:
+            for fault in self._faults:
+                await fault.arm()
+                armed.append(fault)
             say("drill", f"{names}: {self._drill.sentence}")
             began = time.monotonic()
             await _all(self._inject(fault) for fault in self._faults)
@@ -237,7 +239,7 @@ class _Scene:
                     self._events.append(Event(began + half_s, half_s, POWER_OFF, name))
         finally:
             # Also when interrupted: no fault is left behind. The healer stays armed until it is known to be gone.
-            await asyncio.shield(_all(self._heal(fault) for fault in self._faults))
+            await asyncio.shield(_all(self._heal(fault) for fault in armed))
         say("drill", f"{names} is healed; waiting until everything is whole")
         await asyncio.gather(*(self._watch_again(fault) for fault in self._faults if fault.healing == POWER_ON))
         try:

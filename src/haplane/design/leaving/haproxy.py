@@ -7,7 +7,7 @@ interval after the last one has ended).
 from __future__ import annotations
 
 from haplane.components.base import View
-from haplane.components.haproxy import LOOK_EVERY_MS, sessions_end_after_ms, timing
+from haplane.components.haproxy import LATE_MS, LOOK_EVERY_MS, sessions_end_after_ms, timing
 from haplane.design.link import AVOID, LEAVE, Link
 
 CONNECT = "haproxy.defaults.timeout connect"
@@ -42,13 +42,13 @@ def hung(view: View, why: str) -> Link:
     """Until its checks have failed and its sessions are ended."""
     balancer = timing(view)
     fall, one_ms = balancer.fall, min(balancer.connect_ms, balancer.interval_ms) + balancer.check_timeout_ms
-    after_ms = sessions_end_after_ms(balancer.connect_ms) + LOOK_EVERY_MS
+    after_ms = sessions_end_after_ms(balancer.connect_ms) + LATE_MS + LOOK_EVERY_MS
     worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms + after_ms
     because = (
         f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
         f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
-        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms for those that are just being connected"
+        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms in which it may only be overloaded"
     )
-    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter + 150 ms + "
+    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter + 1150 ms + "
     formula += "timeout connect"
     return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
