@@ -20,7 +20,7 @@ from haplane.model.cluster import BalancerProgram
 from haplane.model.errors import UsageError
 
 RATE = 50.0
-LASTS_S = 8.0
+LASTS_S = 10.0
 # A kubelet waits 10 s before it starts a pod once more.
 POD_LASTS_S = 15.0
 IDLE_CONNECTIONS = 50
