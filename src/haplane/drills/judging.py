@@ -81,7 +81,7 @@ def while_broken(history: History) -> History:
 def _settles(history: History) -> bool:
     """Is the fault one thing, and its mending another?"""
     fault = history.fault
-    return fault is None or _mended(history, math.inf) - fault.t > SETTLED_S
+    return fault is None or _mended(history, math.inf) - fault.t > 2 * SETTLED_S
 
 
 def mended(history: History) -> History:
