@@ -23,6 +23,7 @@ from measuring import row, table
 from haplane.drills.checkers import measure
 from haplane.probes import prober
 from haplane.probes.history import parse
+from haplane.probes.packing import packed
 
 RATE, DURATION_S, REPEAT = 500.0, 20.0, 3
 TARGET_MS = 5
@@ -75,8 +76,10 @@ def ask(port: int, authority: Path, core: int, *, duration_s: float) -> Asked:
         persistent_rate=0.0,
         duration_s=duration_s,
     )
+    program = authority.with_name("prober.pyz")
+    program.write_bytes(packed())
     process = subprocess.Popen(
-        [sys.executable, "-I", prober.__file__, config.to_json()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-I", program, config.to_json()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     os.sched_setaffinity(process.pid, {core})
     assert process.stdout is not None
