@@ -214,7 +214,7 @@ def outcomes(judged: History) -> dict[str, Outcome]:
     return {verdict.name: verdict.outcome for verdict in judging.judge(judged, DESIGN).verdicts}
 
 
-CONFIG = replace(planted().header.config, persistent_rate=0.0)  # type: ignore[union-attr]
+CONFIG = replace(planted().header.config, persistent_rate=0.0)  # type: ignore[union-attr]  # planted ones have one
 
 
 def test_a_backup_without_haproxy_is_not_seen() -> None:

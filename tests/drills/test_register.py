@@ -52,7 +52,7 @@ def write(number: int, **changes: object) -> Callable[[Request], Request | None]
 
     def edit(request: Request) -> Request:
         is_it = request.probe == "set" and request.value == number
-        return replace(request, **changes) if is_it else request  # type: ignore[arg-type]
+        return replace(request, **changes) if is_it else request  # type: ignore[arg-type]  # changes are any fields
 
     return edit
 
@@ -62,7 +62,7 @@ def read(due: float, **changes: object) -> Callable[[Request], Request | None]:
 
     def edit(request: Request) -> Request:
         is_it = request.probe == "get" and math.isclose(request.t, START + due)
-        return replace(request, **changes) if is_it else request  # type: ignore[arg-type]
+        return replace(request, **changes) if is_it else request  # type: ignore[arg-type]  # changes are any fields
 
     return edit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from test_elsewhere import DESIGN, STATUS
@@ -21,6 +22,7 @@ from haplane.model.errors import UsageError
 from haplane.probes.history import History, Idle, Mark, Observation
 from haplane.probes.pinging import SILENT_S, Pinger
 from haplane.transport import power
+from haplane.transport.ssh import Remote
 
 CP1 = DESIGN.cluster.machines["cp1"]
 
@@ -72,16 +74,18 @@ def test_who_a_leaving_machine_still_serves_is_told_when_it_is_dark() -> None:
     assert "told later" not in dark.sentence
 
 
+# Nothing is done on the machine in these tests.
+NOBODY = cast(Remote, None)
 SWITCH = Power("off {name}", "on {name}", "freeze {name}", "thaw {name}")
 
 
 def test_a_machine_is_frozen_only_by_a_command_of_the_file() -> None:
     freeze = next(drill for drill in DRILLS if drill.outside is Outside.FREEZE)
     with pytest.raises(UsageError, match="how a machine is frozen"):
-        breaking.making(freeze, DESIGN, CP1, None, "", Power("off", "on"))  # type: ignore[arg-type]
+        breaking.making(freeze, DESIGN, CP1, NOBODY, "", Power("off", "on"))
     with pytest.raises(UsageError, match="how a machine's power is cut"):
-        breaking.making(freeze, DESIGN, CP1, None, "", None)  # type: ignore[arg-type]
-    made = breaking.making(freeze, DESIGN, CP1, None, "", SWITCH)  # type: ignore[arg-type]
+        breaking.making(freeze, DESIGN, CP1, NOBODY, "", None)
+    made = breaking.making(freeze, DESIGN, CP1, NOBODY, "", SWITCH)
     assert (made.fault, made.healing, made.machine) == ("freeze", "heal", "cp1")
 
 
@@ -93,7 +97,7 @@ def test_a_shutdown_that_is_interrupted_ends_in_a_machine_that_runs(monkeypatch:
 
     monkeypatch.setattr(power, "run", run)
     shutdown = next(drill for drill in DRILLS if drill.outside is Outside.SHUT_DOWN)
-    made = breaking.making(shutdown, DESIGN, CP1, None, "", SWITCH)  # type: ignore[arg-type]
+    made = breaking.making(shutdown, DESIGN, CP1, NOBODY, "", SWITCH)
     assert isinstance(made, ShutDown)
     asyncio.run(made.heal())
     assert ran == ["off {name}\non {name}"]
@@ -107,7 +111,7 @@ def test_a_power_cut_is_healed_by_the_same_command_that_the_healer_runs(monkeypa
             armed.append(command)
 
     monkeypatch.setattr(power, "Healer", Healer)
-    made = breaking.making(find("power-off-backup"), DESIGN, CP1, None, "", SWITCH)  # type: ignore[arg-type]
+    made = breaking.making(find("power-off-backup"), DESIGN, CP1, NOBODY, "", SWITCH)
     assert isinstance(made, FromOutside)
     asyncio.run(made.arm())
     assert armed == ["on {name}"]

@@ -188,7 +188,7 @@ def test_a_watch_that_falls_silent_is_found(authority: Authority, token_file: Pa
     silent = []
 
     async def fall_silent(server: ApiServer) -> None:
-        server.told = lambda each: silent.append(each) or []  # type: ignore[func-returns-value]
+        server.told = lambda each: silent.append(each) or []  # type: ignore[func-returns-value]  # None, hence the list
 
     history = seen(ApiServer(authority), token_file, fall_silent)
     assert judged(history, within_s=0.2).outcome is Outcome.VIOLATED

@@ -50,13 +50,15 @@ class Outside(Enum):
 KEEPER = "haplane-drill"
 
 
-def _kept(script: str, *, name: str = KEEPER, more: str = "") -> str:
+def _kept(script: str, *, more: str = "") -> str:
     """Goes on in the background until `_let_go`, or for KEPT_AT_MOST_S."""
-    return f"systemd-run --quiet --collect --unit={name} -p RuntimeMaxSec={KEPT_AT_MOST_S} {more} /bin/sh -c '{script}'"
+    return (
+        f"systemd-run --quiet --collect --unit={KEEPER} -p RuntimeMaxSec={KEPT_AT_MOST_S} {more} /bin/sh -c '{script}'"
+    )
 
 
-def _let_go(name: str = KEEPER) -> str:
-    return f"systemctl stop {name} 2>/dev/null; true"
+def _let_go() -> str:
+    return f"systemctl stop {KEEPER} 2>/dev/null; true"
 
 
 # -- daemons that systemd runs

@@ -44,8 +44,7 @@ def freezing(power: Power, file: str) -> Power:
 async def run(command: str, machine: Machine) -> None:
     """One of the commands of `power`. Raises HaplaneError."""
     await local.run(
-        # A probe may be measuring on the same host, and the command starts a moment before it does anything.
-        ["nice", "/bin/sh", "-c", _filled(command, machine)],
+        ["/bin/sh", "-c", _filled(command, machine)],
         environment={"PATH": _path()},
         hint="this is the command of `power` in the cluster file",
         timeout_s=TIMEOUT_S,
