@@ -19,6 +19,7 @@ from haplane.cli.session import load_cluster, load_facts
 from haplane.design.budget import budgets
 from haplane.design.hazards import lint
 from haplane.design.solved import solved
+from haplane.model import file as _reader  # noqa: F401
 from haplane.reports.design import as_json
 
 REPEAT = 5

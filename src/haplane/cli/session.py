@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -151,6 +150,8 @@ def facts_file(file: Path) -> Path:
 
 def run(work: Callable[[Terminal], Coroutine[Any, Any, T]]) -> T:
     """Run async work with progress; Ctrl-C and SIGTERM cancel it and say what was begun."""
+    import asyncio  # only commands that go to machines pay for it
+
     with Terminal() as terminal:
         try:
             return asyncio.run(_interruptible(work(terminal)))
@@ -171,6 +172,8 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
     task = asyncio.current_task()
     assert task is not None
     # SIGTERM as Ctrl-C: faults must be healed and locks released in both.

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, Template
-
-_ENVIRONMENT = Environment(
-    loader=BaseLoader(),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,  # configuration files, not HTML
-)
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
 
 def render(template: str, /, **values: object) -> str:
@@ -23,4 +16,19 @@ def render(template: str, /, **values: object) -> str:
 @cache
 def _compiled(template: str) -> Template:
     """Compiling takes longer than rendering, and each template is rendered once per machine."""
-    return _ENVIRONMENT.from_string(template)
+    return _environment().from_string(template)
+
+
+@cache
+def _environment() -> Environment:
+    """Imported here: most commands read designs and write no file."""
+    from jinja2 import BaseLoader, Environment, StrictUndefined
+
+    return Environment(
+        loader=BaseLoader(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # configuration files, not HTML
+    )

@@ -14,7 +14,8 @@ OFFICIAL_REGISTRY = "https://registry.k8s.io"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # defer_build, and defaults by model_construct: only ClusterFile is built, once, and no section before it.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Kubernetes(_Section):
@@ -215,10 +216,10 @@ class Machine(_Section):
         None, description="Where keepalived puts the VIP. Default: the one that has the machine's address."
     )
     zone: values.Label | None = Field(None, description="What fails as one: a rack, a room, a hypervisor.")
-    ssh: Ssh = Ssh()
-    keepalived: Keepalived = Keepalived()
-    haproxy: Haproxy = Haproxy()
-    nginx: Nginx = Nginx()
+    ssh: Ssh = Ssh.model_construct()
+    keepalived: Keepalived = Keepalived.model_construct()
+    haproxy: Haproxy = Haproxy.model_construct()
+    nginx: Nginx = Nginx.model_construct()
 
 
 class ClusterFile(_Section):
@@ -230,20 +231,20 @@ class ClusterFile(_Section):
     machines: dict[values.Label, Machine] = Field(
         description="Name (a DNS label) and machine. The first control-plane machine is preferred for the VIP."
     )
-    balancer: Balancer = Balancer()
-    etcd: Etcd = Etcd()
-    failover: Failover = Failover()
+    balancer: Balancer = Balancer.model_construct()
+    etcd: Etcd = Etcd.model_construct()
+    failover: Failover = Failover.model_construct()
     accept: dict[values.HazardId, values.Reason] = Field(
         default_factory=dict, description="Hazards that may stay, each with the reason why."
     )
-    ssh: Ssh = Ssh()
-    bundle: Bundle = Bundle()
+    ssh: Ssh = Ssh.model_construct()
+    bundle: Bundle = Bundle.model_construct()
     power: Power | None = Field(None, description="How a drill cuts and restores the power of a machine.")
-    kubeadm: Kubeadm = Kubeadm()
+    kubeadm: Kubeadm = Kubeadm.model_construct()
     kubelet: dict[str, Any] = Field(default_factory=dict, description="KubeletConfiguration, passed through.")
     containerd: dict[str, values.Scalar] = Field(
         default_factory=dict, description="containerd's CRI plugin, passed through; single values only."
     )
-    keepalived: Keepalived = Keepalived()
-    haproxy: Haproxy = Haproxy()
-    nginx: Nginx = Nginx()
+    keepalived: Keepalived = Keepalived.model_construct()
+    haproxy: Haproxy = Haproxy.model_construct()
+    nginx: Nginx = Nginx.model_construct()
