@@ -24,7 +24,7 @@ from measuring import haplane, row, table
 
 from haplane.bundle import find
 from haplane.cli.session import cache_folder, load_cluster
-from haplane.components.base import Measured
+from haplane.components.base import File, Measured
 from haplane.design.design import Design, identity
 from haplane.design.hazards import lint, stops
 from haplane.design.solved import solved
@@ -78,11 +78,7 @@ def answer(design: Design, machine: str, measured: Measured) -> str:
         ("memory", measured.memory_bytes),
         ("hostname", machine),
         ("system", "debian 13 x86_64"),
-        *(
-            ("file", file.sha256, f"{file.mode:o}", "2026-01-01 00:00 by root", file.sha256, file.path)
-            for one in components
-            for file in one.files
-        ),
+        *(line for one in components for file in one.files for line in _found(file)),
         *(("loaded", one.name, one.loaded) for one in components),
         *(("unit", one.unit, "enabled", "active") for one in components if one.unit),
         *(("package", package) for package in design.packages(machine)),
@@ -94,6 +90,13 @@ def answer(design: Design, machine: str, measured: Measured) -> str:
         ("authority", base64.b64encode(AUTHORITY.encode()).decode()),
     ]
     return "".join("\t".join(map(str, line)) + "\n" for line in lines)
+
+
+def _found(file: File) -> Iterator[tuple[str, ...]]:
+    """A file that is as haplane wrote it."""
+    yield "sha256", file.sha256, file.path
+    yield "stat", f"{file.mode:o}", "2026-01-01 00:00 by root", file.path
+    yield "written", file.sha256, file.path
 
 
 def answers(cluster: Cluster, bundle: BundleManifest) -> dict[str, str]:
