@@ -63,7 +63,7 @@ def write_cluster(file: Path) -> Cluster:
     found = stops(lint(solved(load_cluster(file), NOTHING_MEASURED)[0]))
     file.write_text(cluster_text(sorted({finding.hazard for finding in found})))
     cluster = load_cluster(file)
-    make_keys(LabPaths(file), cluster)
+    make_keys(LabPaths(file), cluster.name, cluster.machines.values())
     return cluster
 
 

@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from haplane.bundle import host_architecture
+from haplane.bundle.pinned import FLANNEL_IMAGE, FLANNEL_PLUGIN_IMAGE
+from haplane.model.bundle import component_of
 from haplane.model.cluster import BundleSource
 
 VERSION = "1.35.4"
@@ -24,7 +26,10 @@ ETCD = "etcd:3.6.6-0"
 PAUSE = "pause:3.10.1"
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 IMAGES = (*(f"{name}:v{VERSION}" for name in CONTROL_PLANE), ETCD, PAUSE)
-LISTED = [f"registry.k8s.io/{name}" for name in (*IMAGES, f"kube-proxy:v{VERSION}", "coredns/coredns:v1.13.1")]
+PROXY = f"kube-proxy:v{VERSION}"
+COREDNS = "coredns/coredns:v1.13.1"
+FLANNEL, FLANNEL_PLUGIN = (name.partition("/")[2] for name in (FLANNEL_IMAGE, FLANNEL_PLUGIN_IMAGE))
+LISTED = [f"registry.k8s.io/{name}" for name in (*IMAGES, PROXY, COREDNS)]
 KUBEADM = ("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in LISTED)).encode()
 OCI = "application/vnd.oci.image"
 BIN = f"/v{VERSION}/bin/linux/{ARCHITECTURE}"
@@ -57,7 +62,10 @@ class Heard:
 
 @dataclass
 class Page:
-    """What a path answers. break_after: only so many bytes of the first answer arrive. stall: it waits there."""
+    """What a path answers. break_after: only so many bytes of the first answer arrive. stall: it waits there.
+
+    token: only who brings it gets an answer; who does not is told to get it at /token.
+    """
 
     content: bytes
     media_type: str = "application/octet-stream"
@@ -67,15 +75,17 @@ class Page:
     stall: threading.Event | None = None
     delay_seconds: float = 0.0
     redirect: str = ""
+    token: str = ""
     failures: list[int] = field(default_factory=list)
 
 
 class Origin:
-    """pages by path; requests: (path, its Range header) in the order they came."""
+    """pages by path; requests: (path, its Range header) in the order they came; tokens: (path, Authorization)."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.pages: dict[str, Page] = {}
         self.requests: list[tuple[str, str | None]] = []
+        self.tokens: list[tuple[str, str | None]] = []
         self.half_sent = threading.Event()
         origin = self
 
@@ -115,12 +125,17 @@ class Origin:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         told = handler.headers.get("Range")
         self.requests.append((handler.path, told))
+        self.tokens.append((handler.path, handler.headers.get("Authorization")))
         page = self.pages.get(handler.path)
         if page is None:
             return self._status(handler, 404)
         time.sleep(page.delay_seconds)
         if page.failures:
             return self._status(handler, page.failures.pop(0))
+        if page.token and handler.headers.get("Authorization") != f"Bearer {page.token}":
+            return self._status(
+                handler, 401, challenge=f'Bearer realm="{self.url}/token",service="s",scope="a:b/c:pull"'
+            )
         if page.redirect:
             return self._status(handler, 307, location=page.redirect)
         start = int(told.removeprefix("bytes=").rstrip("-")) if told and page.ranges else 0
@@ -150,10 +165,12 @@ class Origin:
         handler.close_connection = True
         return None
 
-    def _status(self, handler: BaseHTTPRequestHandler, code: int, *, location: str = "") -> None:
+    def _status(self, handler: BaseHTTPRequestHandler, code: int, *, location: str = "", challenge: str = "") -> None:
         handler.send_response(code)
         if location:
             handler.send_header("Location", location)
+        if challenge:
+            handler.send_header("WWW-Authenticate", challenge)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
@@ -219,15 +236,16 @@ def layer_of(files: dict[str, bytes]) -> tuple[bytes, bytes]:
 
 
 def filled(tls: ssl.SSLContext | None = None) -> Origin:
-    """An origin that has all that a bundle needs."""
+    """An origin that has all that a bundle needs, with every add-on."""
     origin = Origin(tls)
     origin.add_binary("kubeadm", KUBEADM)
     for name in ("kubelet", "kubectl"):
         origin.add_binary(name, noise(name))
-    for name in IMAGES:
-        component = name.partition(":")[0]
+    for name in (*IMAGES, PROXY, COREDNS, FLANNEL):
+        component = component_of(name)
         files = {f"usr/local/bin/{component}": noise(component, 50_000)}
         if component == "etcd":
             files["usr/local/bin/etcdctl"] = noise("etcdctl", 40_000)
         origin.add_image(name, files)
+    origin.add_image(FLANNEL_PLUGIN, {"flannel": noise("flannel plugin", 30_000)})
     return origin

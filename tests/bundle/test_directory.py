@@ -70,7 +70,7 @@ def test_a_cached_copy_serves_when_the_directory_is_gone_and_not_when_it_changed
     assert get(exported, cache, heard).manifest.identity != first.manifest.identity
 
 
-@pytest.mark.parametrize("lost", ["bin/etcdctl", "images/kube-scheduler.tar"])
+@pytest.mark.parametrize("lost", ["bin/etcd", "bin/etcdctl", "images/kube-scheduler.tar"])
 def test_a_directory_that_lacks_something_is_told_before_anything_starts(exported: Path, lost: str) -> None:
     for path in (lost, "manifest.json"):
         (exported / path).unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -12,12 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-from origin import VERSION, Heard, Origin
+from origin import VERSION, Heard, Origin, Page
 
-from haplane.bundle import check_sources, obtain
-from haplane.bundle.gomodules import kubernetes_go_mod, make_pause
+from haplane.bundle import check_sources, host_architecture, obtain
+from haplane.bundle.gomodules import kubernetes_go_mod, make_flannel_plugin, make_pause
 from haplane.bundle.images import image_names
 from haplane.bundle.stages import Stage, Stages
+from haplane.model.bundle import FLANNEL_PLUGIN, Addon
 from haplane.model.cluster import BundleSource
 from haplane.model.errors import HaplaneError, UsageError
 
@@ -92,6 +94,19 @@ def test_a_module_proxy_that_refuses_is_named_with_what_it_said(
     assert "404 Not Found" in heard
 
 
+@needs_go
+def test_a_module_proxy_without_flannel_is_told_before_anything_starts(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOPROXY", origin.url)
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
+    told = json.dumps({"Version": f"v{VERSION}", "Time": "2026-01-01T00:00:00Z"}).encode()
+    origin.pages[f"/k8s.io/kubernetes/@v/v{VERSION}.info"] = Page(told)
+    asyncio.run(check_sources(VERSION, [SOURCE], addons=frozenset({Addon.KUBE_PROXY, Addon.COREDNS})))
+    with pytest.raises(UsageError, match="flannel-io/flannel"):
+        asyncio.run(check_sources(VERSION, [SOURCE], addons=frozenset({Addon.FLANNEL})))
+
+
 def pause(folder: Path, heard: Heard) -> Stage:
     return asyncio.run(make_pause(PAUSE, "amd64", Stages(folder), heard))
 
@@ -136,3 +151,33 @@ def test_pause_reaps_children_and_ends_when_told(tmp_path: Path) -> None:
         finally:
             process.terminate()
     assert process.returncode == 0
+
+
+@pytest.mark.lab
+def test_the_flannel_plugin_hands_its_part_of_the_pods_network_to_the_bridge(tmp_path: Path, heard: Heard) -> None:
+    plugin = asyncio.run(make_flannel_plugin(host_architecture(), Stages(tmp_path / "stages"), heard))
+    (tmp_path / "subnet.env").write_text(
+        "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00:1::/56\n"
+        "FLANNEL_IPV6_SUBNET=fd00:1:0:1::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+    )
+    bridge = tmp_path / "bridge"
+    bridge.write_text(f'#!/bin/sh\ncat > {tmp_path}/given\necho \'{{"cniVersion":"0.3.1","dns":{{}}}}\'\n')
+    bridge.chmod(0o755)
+    asked = {
+        "cniVersion": "0.3.1",
+        "name": "cbr0",
+        "type": "flannel",
+        "subnetFile": str(tmp_path / "subnet.env"),
+        "dataDir": str(tmp_path / "data"),
+    }
+    told = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "one", "CNI_NETNS": "/none", "CNI_IFNAME": "eth0"}
+    subprocess.run(
+        [plugin.folder / FLANNEL_PLUGIN],
+        input=json.dumps(asked).encode(),
+        env={**os.environ, **told, "CNI_PATH": str(tmp_path)},
+        check=True,
+    )
+    given = json.loads((tmp_path / "given").read_text())
+    assert (given["type"], given["mtu"], given["ipMasq"]) == ("bridge", 1450, False)
+    assert given["ipam"]["ranges"] == [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:1:0:1::/64"}]]
+    assert given["ipam"]["routes"] == [{"dst": "10.244.0.0/16"}, {"dst": "fd00:1::/56"}]

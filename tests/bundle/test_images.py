@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -14,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from haplane.bundle.images import image_names, write_image
+from haplane.bundle.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, image_names, is_bare, write_archive, write_image
+from haplane.bundle.images import blob as made_blob
 
 NAME = "registry.k8s.io/etcd:3.6.6-0"
 
@@ -92,11 +94,55 @@ def test_names_are_read_from_what_docker_save_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("told", [None, b"[]", b"{}", b"not json", b'{"manifests": 3}'])
 def test_what_is_no_image_archive_is_told_as_such(tmp_path: Path, told: bytes | None) -> None:
-    archive = tmp_path / "odd.tar"
+    with pytest.raises(ValueError):
+        image_names(odd(tmp_path, told))
+
+
+def odd(folder: Path, told: bytes | None) -> Path:
+    archive = folder / "odd.tar"
     with tarfile.open(archive, "w") as tar:
         if told is not None:
             member = tarfile.TarInfo("index.json")
             member.size = len(told)
             tar.addfile(member, io.BytesIO(told))
-    with pytest.raises(ValueError):
-        image_names(archive)
+    return archive
+
+
+def test_what_haplane_writes_is_known_to_hold_nothing_but_the_program(tmp_path: Path) -> None:
+    assert is_bare(write(tmp_path, "image.tar", {"etcd": b"server", "etcdctl": b"client"}))
+
+
+@pytest.mark.parametrize("files", [["etc/passwd"], ["usr/local/bin/etcd", "lib/libc.so"], ["usr/local/bin/more/deep"]])
+def test_an_image_with_more_than_programs_is_not_bare(tmp_path: Path, files: list[str]) -> None:
+    assert not is_bare(saved(tmp_path, OCI_LAYER, layer(files)))
+
+
+def test_an_image_as_a_registry_gives_it_is_not_bare(tmp_path: Path) -> None:
+    packed = gzip.compress(layer(["usr/local/bin/etcd"]))
+    assert not is_bare(saved(tmp_path, f"{OCI_LAYER}+gzip", packed))
+    assert is_bare(saved(tmp_path, OCI_LAYER, layer(["usr/local/bin/etcd"])))
+    assert not is_bare(saved(tmp_path, OCI_LAYER, layer(["usr/local/bin/etcd"]), layer(["usr/local/bin/etcdctl"])))
+    assert not is_bare(saved(tmp_path, OCI_LAYER, b"not a tar"))
+
+
+@pytest.mark.parametrize("told", [None, b"[]", b"{}", b"not json", b'{"manifests": [3]}', b'{"manifests": [{}, {}]}'])
+def test_what_is_no_image_archive_is_not_bare(tmp_path: Path, told: bytes | None) -> None:
+    assert not is_bare(odd(tmp_path, told))
+
+
+def layer(files: list[str]) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for name in files:
+            tar.addfile(tarfile.TarInfo(name))
+    return content.getvalue()
+
+
+def saved(folder: Path, media_type: str, *layers: bytes) -> Path:
+    """An archive of an image with these layers."""
+    config = made_blob(OCI_CONFIG, b"{}")
+    blobs = [made_blob(media_type, content) for content in layers]
+    told = {"config": config.descriptor.json(), "layers": [one.descriptor.json() for one in blobs]}
+    manifest = made_blob(OCI_MANIFEST, json.dumps(told).encode())
+    write_archive(folder / "saved.tar", name=NAME, manifest=manifest, blobs=[config, *blobs])
+    return folder / "saved.tar"

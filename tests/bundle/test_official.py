@@ -17,10 +17,12 @@ import time
 from pathlib import Path
 
 import pytest
-from origin import BIN, ETCD, IMAGES, VERSION, Heard, Origin, digest, filled, noise
+from origin import BIN, ETCD, IMAGES, VERSION, Heard, Origin, Page, digest, filled, noise
 
 from haplane.bundle import Bundle, check_sources, obtain, verify
+from haplane.bundle.downloads import TokenWanted
 from haplane.bundle.images import image_names
+from haplane.bundle.registry import Registry, _token
 from haplane.model.cluster import BundleSource
 from haplane.model.errors import HaplaneError, UsageError
 
@@ -55,6 +57,7 @@ def test_a_bundle_has_the_binaries_and_images_of_its_version(origin: Origin, cac
     bundle = get([origin.source], cache, heard)
     assert (bundle.folder / "bin/kubelet").read_bytes() == noise("kubelet")
     assert (bundle.folder / "bin/etcdctl").read_bytes() == noise("etcdctl", 40_000)
+    assert (bundle.folder / "bin/etcd").read_bytes() == noise("etcd", 50_000)
     assert all(file.executable == file.path.startswith("bin/") for file in bundle.manifest.files)
     assert bundle.manifest.images == tuple(sorted(f"registry.k8s.io/{name}" for name in IMAGES))
     assert bundle.manifest.etcd_image == f"registry.k8s.io/{ETCD}"
@@ -236,6 +239,48 @@ def test_sources_are_checked_before_anything_starts(origin: Origin) -> None:
 def test_a_url_without_its_scheme_is_told_and_not_a_traceback(cache: Path, heard: Heard) -> None:
     with pytest.raises(HaplaneError, match="unknown url type"):
         get([BundleSource("official", url="dl.k8s.io", registry="registry.k8s.io")], cache, heard)
+
+
+def test_a_registry_that_gives_everybody_a_token_is_asked_for_it(origin: Origin, cache: Path, heard: Heard) -> None:
+    want_token(origin)
+    origin.pages["/token?service=s&scope=a%3Ab%2Fc%3Apull"] = Page(b'{"token": "given"}', "application/json")
+    assert asyncio.run(verify(get([origin.source], cache, heard))) == ()
+    assert {token for path, token in origin.tokens if "/blobs/" in path} == {"Bearer given"}
+    assert {token for path, token in origin.tokens if not path.startswith("/v2/")} == {None}
+
+
+@pytest.mark.parametrize("given", [None, b"{}", b"not json"])
+def test_a_registry_that_wants_a_login_is_told_and_not_a_traceback(given: bytes | None, origin: Origin) -> None:
+    want_token(origin)
+    if given is not None:
+        origin.pages["/token?service=s&scope=a%3Ab%2Fc%3Apull"] = Page(given)
+    with pytest.raises(UsageError, match=r"HTTP 401|not an answer of a registry"):
+        asyncio.run(check_sources(VERSION, [origin.source]))
+
+
+def test_a_challenge_that_leads_to_a_file_is_not_followed() -> None:
+    wanted = TokenWanted("HTTP 401", 'realm="file:///etc/passwd"')
+    with pytest.raises(TokenWanted):
+        asyncio.run(_token(wanted))
+
+
+def want_token(origin: Origin) -> None:
+    for path, page in origin.pages.items():
+        if path.startswith("/v2/"):
+            page.token = "given"
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("https://registry.k8s.io", "https://ghcr.io/v2/flannel-io/flannel/manifests/v1"),
+        ("mirror:5000/all", "https://mirror:5000/v2/all/flannel-io/flannel/manifests/v1"),
+    ],
+)
+def test_an_image_of_another_registry_comes_from_there_or_from_the_mirror(address: str, url: str) -> None:
+    assert Registry(address).url("ghcr.io/flannel-io/flannel:v1", "manifests", "v1") == url
+    own = Registry("registry.k8s.io").url("registry.k8s.io/coredns/coredns:v1", "manifests", "v1")
+    assert own == "https://registry.k8s.io/v2/coredns/coredns/manifests/v1"
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")

@@ -93,7 +93,7 @@ def test_a_drill_on_a_machine_that_is_no_node_is_refused_before_anything_is_aske
     )
     done = haplane("drill", "run", "move-vip", "--on", "ops", "--yes", "prod", cwd=tmp_path)
     assert done.returncode == 2
-    assert "ops is no control-plane machine of prod" in done.stderr and "cp1, cp2, cp3" in done.stderr
+    assert "ops is no machine of prod that haplane changes" in done.stderr and "cp1, cp2, cp3" in done.stderr
 
 
 def test_a_dash_is_standard_output_and_not_an_option(tmp_path: Path) -> None:

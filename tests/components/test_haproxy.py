@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 from tests.model.clusters import three_nodes, view
 
 from haplane.components import haproxy
 from haplane.components.base import Measured
+from haplane.model.cluster import EndpointOwner
 
 STAT = """\
 # pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,econ,eresp,wretr,wredis,status,weight,act,bck,\
@@ -61,3 +63,28 @@ def test_servers_are_read_from_the_runtime_api_of_haproxy_3_0() -> None:
 def test_an_answer_that_is_none_has_no_servers() -> None:
     assert haproxy.parse_servers("") == {}
     assert haproxy.parse_servers("connection refused\n") == {}
+
+
+def behind_another(addresses: tuple[str, ...] = (), **endpoint: object) -> str:
+    """The section of the health page where a load balancer of somebody else's is in front."""
+    cluster = three_nodes()
+    machine = cluster.machines["cp1"]
+    machine = replace(machine, addresses=(*machine.addresses, *map(ip_address, addresses)))
+    cluster = replace(
+        cluster,
+        endpoint=replace(cluster.endpoint, **endpoint),  # type: ignore[arg-type]  # fields of Endpoint
+        machines={**cluster.machines, "cp1": machine},
+    )
+    files = haproxy.design(view(cluster, "cp1")).files
+    text = next(file.content for file in files if file.path == "/etc/haproxy/haproxy.cfg")
+    return text.partition("frontend health\n")[2].partition("\nfrontend api")[0]
+
+
+def test_the_health_page_is_on_loopback_unless_a_load_balancer_in_front_asks_it() -> None:
+    assert "\n  bind 127.0.0.1:8404\n" in "\n" + behind_another()
+    for endpoint in ({"by": EndpointOwner.EXTERNAL}, {"outside": ip_address("203.0.113.7")}):
+        page = behind_another(**endpoint)
+        assert "  bind *:8404\n" in page
+        assert "asks each balancer" in page
+        assert "return status 503 if { path /apiservers } { nbsrv(apiservers) eq 0 }" in page
+    assert "  bind [::]:8404 v4v6\n" in behind_another(("2001:db8::11",), by=EndpointOwner.EXTERNAL)

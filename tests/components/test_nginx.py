@@ -11,7 +11,7 @@ from tests.model.clusters import balanced_by, view
 
 from haplane.components import keepalived, nginx
 from haplane.components.base import HEALTH_PORT, Measured, View
-from haplane.model.cluster import BalancerProgram, Cluster
+from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner
 
 CLUSTER = balanced_by(BalancerProgram.NGINX)
 ADDRESSES = ("192.0.2.11:6443", "192.0.2.12:6443", "192.0.2.13:6443")
@@ -115,6 +115,13 @@ def test_the_health_page_is_on_loopback_and_promises_nothing_about_apiservers() 
     assert f"listen 127.0.0.1:{HEALTH_PORT};" in page
     assert "return 200;" in page
     assert "proxy_pass" not in page
+
+
+def test_the_health_page_is_for_everybody_where_a_load_balancer_in_front_asks_it() -> None:
+    outside = replace(CLUSTER, endpoint=replace(CLUSTER.endpoint, by=EndpointOwner.EXTERNAL))
+    design = nginx.design(view(outside, "cp1"))
+    page = next(file.content for file in design.files if file.path == nginx.CONFIG_FILE).partition("http {")[2]
+    assert f"    listen {HEALTH_PORT};\n" in page.partition("\n}\n")[0]
 
 
 def test_its_unit_says_when_it_is_down_before_it_stops_taking_connections() -> None:

@@ -20,6 +20,8 @@ from haplane.design.budget import (
     holder_dies,
     holder_resigns,
     leader_is_lost,
+    power_off_etcd_leader,
+    power_off_nodes,
     power_off_vip_holder,
 )
 from haplane.design.design import Design
@@ -74,6 +76,14 @@ def external() -> Cluster:
     return replace(cluster, endpoint=replace(cluster.endpoint, by=EndpointOwner.EXTERNAL))
 
 
+def five() -> Cluster:
+    return replace(three_nodes(), machines=machines(**{f"cp{i}": Role.CONTROL_PLANE for i in range(1, 6)}))
+
+
+def outside(cluster: Cluster) -> Cluster:
+    return replace(cluster, endpoint=replace(cluster.endpoint, by=EndpointOwner.EXTERNAL))
+
+
 def one_of(cluster: Cluster) -> Cluster:
     return replace(cluster, machines={"cp1": cluster.machines["cp1"]})
 
@@ -90,6 +100,9 @@ CLUSTERS = {
     "external nginx": replace(external(), balanced_by=BalancerProgram.NGINX),
     "nobody": NOBODY,
     "one with nobody": one_of(NOBODY),
+    "five": five(),
+    "dedicated external": outside(dedicated()),
+    "dedicated external nginx": replace(outside(dedicated()), balanced_by=BalancerProgram.NGINX),
     "external nobody": replace(external(), balanced_by=BalancerProgram.NONE),
 }
 
@@ -248,8 +261,10 @@ def test_a_dead_kubelet_takes_nothing_from_clients() -> None:
 def test_no_vrrp_is_claimed_for_a_load_balancer_of_yours() -> None:
     found = of(external())
     assert not {"power-off-vip-holder", "move-vip", "keepalived-death", "keepalived-hang"} & set(found)
-    assert found["power-off-balancer"].links[0].setting == "endpoint.by"
-    assert math.isinf(found["power-off-balancer"].worst_s)
+    # Each control-plane node balances, too.
+    assert "power-off-balancer" not in found
+    assert found["power-off-control-plane-node"].links[0].setting == "endpoint.by"
+    assert math.isinf(found["power-off-control-plane-node"].worst_s)
     assert math.isinf(power_off_vip_holder(Design(external()), "cp1", request_interval_s=0.02).worst_s)
     # What is behind the balancers does not depend on who owns the address.
     assert found["etcd-leader-death"].worst_s == of(three_nodes())["etcd-leader-death"].worst_s
@@ -267,7 +282,7 @@ def test_a_dedicated_balancer_takes_no_apiserver_with_it() -> None:
     assert AVOID not in {link.name for link in found["power-off-vip-holder"].links}
     assert found["power-off-idle-balancer"].worst_s == 0
     assert found["etcd-follower-death"].affects == "nothing a client sees"
-    assert found["etcd-follower-hang"].worst_s > 30
+    assert found["etcd-follower-hang"].worst_s < 3
 
 
 # -- nginx
@@ -369,7 +384,60 @@ def test_what_a_load_balancer_of_yours_does_with_apiservers_is_not_known() -> No
     assert "power-off-balancer" not in found
 
 
+def test_behind_balancers_of_their_own_only_they_are_the_load_balancers_of_yours_to_notice() -> None:
+    found = of(CLUSTERS["dedicated external"])
+    assert {fault for fault, one in found.items() if "your load balancer" in {link.name for link in one.links}} == {
+        "power-off-balancer",
+        "haproxy-death",
+        "haproxy-hang",
+    }
+    assert found["power-off-balancer"].links[0].formula == "yours: interval * fall + timeout"
+    assert "port 8404 of each balancer for /apiservers" in found["power-off-balancer"].links[0].because
+    assert found["power-off-control-plane-node"].worst_s == of(dedicated())["power-off-control-plane-node"].worst_s
+    nginx, nobody = (of(CLUSTERS[name]) for name in ("dedicated external nginx", "external nobody"))
+    assert nginx["nginx-death"].links[0].because.endswith("for /")
+    assert nobody["apiserver-death"].links[0].because.endswith("apiservers for /readyz")
+
+
+def test_a_member_of_an_external_etcd_that_is_silent_is_left_whether_it_has_no_power_or_hangs() -> None:
+    found = of(dedicated())
+    silent, hung = found["power-off-etcd-follower"], found["etcd-follower-hang"]
+    assert found["etcd-follower-death"].worst_s < silent.worst_s == hung.worst_s
+    # Half a second since it was asked last, and two questions of half a second, each after a pause of as long.
+    assert silent.links[0].worst_s == pytest.approx(2.55)
+    assert found["power-off-etcd-leader"].worst_s >= found["etcd-leader-death"].worst_s
+    for cluster in (three_nodes(), five(), external()):
+        assert not [fault for fault in of(cluster) if fault.startswith("power-off-etcd")], "it is a node's"
+
+
+def test_of_two_members_of_etcd_none_may_be_lost() -> None:
+    two = {name: one for name, one in dedicated().machines.items() if name != "etcd2"}
+    found = of(replace(dedicated(), machines=two))
+    assert math.isinf(found["power-off-etcd-leader"].worst_s)
+    assert "power-off-etcd-follower" not in found
+
+
 # -- laws
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_losing_more_machines_at_once_never_takes_less(name: str) -> None:
+    design = Design(CLUSTERS[name])
+    nodes, sharers = ([one.name for one in some] for some in (CLUSTERS[name].control_plane, CLUSTERS[name].vip_sharers))
+    lost = [power_off_nodes(design, request_interval_s=0.02, lost=count).worst_s for count in range(1, len(nodes) + 1)]
+    assert lost == sorted(lost)
+    for holder in sharers:
+        others = [other for other in dict.fromkeys((*sharers, *nodes)) if other != holder]
+        more = [
+            power_off_vip_holder(design, holder, request_interval_s=0.02, also=others[:count]).worst_s
+            for count in range(len(others) + 1)
+        ]
+        assert more == sorted(more), holder
+        if others:
+            assert math.isinf(more[-1]), "nobody is left"
+    if not CLUSTERS[name].is_stacked:
+        with_nodes = [power_off_etcd_leader(design, request_interval_s=0.02, nodes=n).worst_s for n in range(3)]
+        assert with_nodes == sorted(with_nodes)
 
 
 @pytest.mark.parametrize("name", CLUSTERS)

@@ -207,6 +207,15 @@ def test_without_our_vip_there_is_no_keepalived_in_the_table() -> None:
     assert subjects == {"cluster", "etcd", "haproxy"}
 
 
+def test_the_health_page_is_in_the_table_where_somebody_elses_load_balancer_has_to_know_it() -> None:
+    assert "health page" not in {one.name for one in derived(Design(three_nodes()))}
+    text = FILE.replace("/24}", "/24, outside: 203.0.113.7}")
+    page = row(derived(of_file(text)), "cluster", "health page")
+    assert page.value == "*:8404, GET /apiservers"
+    assert "a load balancer in front asks" in page.because
+    assert page.override == "endpoint.outside" and page.given
+
+
 def test_etcd_of_its_own_is_reached_at_every_member() -> None:
     cluster = three_nodes()
     machines = {

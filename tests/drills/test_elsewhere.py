@@ -16,6 +16,7 @@ from haplane.drills.catalogue import DRILLS, ELSEWHERE, MATRIX, Drill, find, for
 from haplane.drills.checkers import Outcome
 from haplane.drills.running import Asked
 from haplane.drills.targets import SEVERAL, Who, parts, targets
+from haplane.model.cluster import BalancerProgram
 from haplane.model.errors import HaplaneError
 from haplane.model.progress import Silent
 from haplane.observe.status import ClusterStatus, EtcdMember, Lease, MachineStatus
@@ -55,6 +56,7 @@ def test_parts_are_what_a_machine_plays_now() -> None:
     }
     assert parts(STATUS, "cp2") == {
         Who.BACKUP,
+        Who.NODE,
         Who.BUSIEST,
         Who.ETCD_LEADER,
         Who.WAITING_CONTROLLER_MANAGER,
@@ -62,7 +64,11 @@ def test_parts_are_what_a_machine_plays_now() -> None:
     }
 
 
-@pytest.mark.parametrize("who", [who for who in Who if who not in SEVERAL])
+# Parts that this cluster has not.
+ABSENT = {Who.BALANCER, Who.NODE_APART, Who.WORKER}
+
+
+@pytest.mark.parametrize("who", [who for who in Who if who not in SEVERAL | ABSENT])
 def test_whoever_is_the_target_plays_the_part(who: Who) -> None:
     (machine,) = targets(STATUS, who)
     assert who in parts(STATUS, machine)
@@ -71,7 +77,13 @@ def test_whoever_is_the_target_plays_the_part(who: Who) -> None:
 def test_without_a_lease_nobody_acts_and_nobody_waits() -> None:
     old = tuple(replace(lease, age_s=60.0) for lease in LEASES)
     status = replace(STATUS, machines=tuple(replace(one, leases=old) for one in STATUS.machines))
-    assert parts(status, "cp3") == {Who.BACKUP, Who.ETCD_FOLLOWER}
+    assert parts(status, "cp3") == {Who.BACKUP, Who.NODE, Who.ETCD_FOLLOWER}
+
+
+@pytest.mark.parametrize("who", sorted(ABSENT))
+def test_a_part_that_this_cluster_has_not_is_played_by_nobody(who: Who) -> None:
+    with pytest.raises(HaplaneError, match="no machine is"):
+        targets(STATUS, who)
 
 
 @pytest.mark.parametrize(
@@ -101,22 +113,23 @@ def test_without_a_lease_nobody_acts_and_nobody_waits() -> None:
     ],
 )
 def test_on_another_machine_the_same_fault_may_be_another_drill(name: str, machine: str, found: str) -> None:
-    chosen = for_parts(find(name), parts(STATUS, machine))
+    chosen = for_parts(find(name), parts(STATUS, machine), DESIGN, machine)
     assert chosen is not None and chosen.name == found
 
 
 # A herd comes back only to where it was; a flood is of all apiservers, wherever it comes from.
 ONE_PART = frozenset({"reconnect-herd", "flood"})
+NGINX = frozenset(drill.name for drill in MATRIX if drill.program is BalancerProgram.NGINX)
 
 
 @pytest.mark.parametrize(
     "drill",
-    [drill for drill in MATRIX if drill.who not in SEVERAL and drill.name not in ONE_PART],
+    [drill for drill in MATRIX if drill.who not in SEVERAL | ABSENT and drill.name not in ONE_PART | NGINX],
     ids=lambda drill: drill.name,
 )
 def test_every_fault_has_a_drill_for_every_machine_of_a_cluster_that_is_whole(drill: Drill) -> None:
     for machine in NAMES:
-        found = for_parts(drill, parts(STATUS, machine))
+        found = for_parts(drill, parts(STATUS, machine), DESIGN, machine)
         assert found is not None, machine
         assert found.make is drill.make
         assert found.who in parts(STATUS, machine)
@@ -124,11 +137,11 @@ def test_every_fault_has_a_drill_for_every_machine_of_a_cluster_that_is_whole(dr
 
 @pytest.mark.parametrize("drill", [drill for drill in MATRIX if drill.who in SEVERAL], ids=lambda drill: drill.name)
 def test_what_is_done_to_several_is_not_done_to_one(drill: Drill) -> None:
-    assert all(for_parts(drill, parts(STATUS, machine)) is None for machine in NAMES)
+    assert all(for_parts(drill, parts(STATUS, machine), DESIGN, machine) is None for machine in NAMES)
 
 
 def test_without_a_part_that_it_is_for_there_is_no_drill() -> None:
-    assert for_parts(find("scheduler-death"), {Who.BACKUP}) is None
+    assert for_parts(find("scheduler-death"), {Who.BACKUP}, DESIGN, "cp2") is None
 
 
 def test_each_says_something_else_than_what_it_was_made_of() -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
-from tests.model.clusters import balanced_by, three_nodes
+from tests.model.clusters import balanced_by, etcd_apart, three_nodes
 
 from haplane.design.design import Design
 from haplane.drills.breaking import NOT_PREPARED, arm_script, heal_script
 from haplane.drills.catalogue import MATRIX, Drill, find
 from haplane.drills.faults import Fault, Outside
+from haplane.drills.targets import Who
 from haplane.model.cluster import BalancerProgram
 from haplane.model.errors import UsageError
 
 DESIGN = Design(three_nodes())
+OF_EXTERNAL_ETCD = ("power-off-etcd-member", "power-off-etcd-machine-and-node")
 ON_MACHINES = [drill for drill in MATRIX if not drill.outside]
 
 
@@ -37,9 +41,10 @@ def test_every_drill_has_a_budget_in_a_design_of_three_unless_it_breaks_what_is_
     drill: Drill, by: BalancerProgram
 ) -> None:
     design = Design(balanced_by(by))
-    assert drill.has_meaning(design) == (drill.program in (None, by))
-    if drill.has_meaning(design):
-        assert drill.budget_of(design, ["cp1"]).links
+    absent = drill.who in (Who.BALANCER, Who.NODE_APART, Who.WORKER) or drill.name in OF_EXTERNAL_ETCD
+    assert drill.has_meaning(design) == (drill.program in (None, by) and not absent)
+    if machines := drill.example(design):
+        assert drill.budget_of(design, machines).links
 
 
 @pytest.mark.parametrize("drill", ON_MACHINES, ids=lambda drill: drill.name)
@@ -67,6 +72,58 @@ def test_what_cannot_be_prepared_is_undone_and_told(tmp_path: Path) -> None:
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout) == (NOT_PREPARED, "healed\n")
+
+
+@pytest.mark.parametrize(
+    "drill", [drill for drill in ON_MACHINES if drill.name.startswith("etcd")], ids=lambda d: d.name
+)
+def test_a_member_on_a_machine_of_its_own_is_disturbed_as_a_unit(drill: Drill) -> None:
+    design = Design(etcd_apart())
+    assert not isinstance(drill.make, Outside)
+    fault = drill.make(design, design.cluster.machines["e1"])
+    scripts = (fault.prepare, fault.inject, fault.heal)
+    assert "pidof" not in "".join(scripts)
+    assert "disk" in drill.name or "systemctl" in fault.inject
+    for script in scripts:
+        assert subprocess.run(["/bin/sh", "-n"], input=script, text=True, check=False).returncode == 0, script
+
+
+@pytest.mark.parametrize("drill", MATRIX, ids=lambda drill: drill.name)
+def test_every_drill_has_a_budget_where_etcd_has_machines_of_its_own(drill: Drill) -> None:
+    design = Design(etcd_apart())
+    machine = "e1" if drill.who in (Who.ETCD_LEADER, Who.ETCD_FOLLOWER) else "cp1"
+    if drill.has_meaning(design):
+        assert drill.budget_of(design, [machine]).links
+
+
+def test_a_machine_that_cannot_hold_the_vip_takes_no_longer_than_what_it_is() -> None:
+    design = Design(etcd_apart())
+    found = find("power-off-etcd-leader").budget_of(design, ["e1"])
+    assert found.fault == "power-off-etcd-leader"
+    assert find("power-off-etcd-leader").budget_of(design, ["cp1"]).fault == "power-off-vip-holder"
+
+
+def test_of_a_machine_with_both_ip_versions_both_are_cut_and_it_is_still_found() -> None:
+    cluster = three_nodes()
+    machines = {
+        name: replace(one, addresses=(*one.addresses, ip_address(f"2001:db8::{name[-1]}")))
+        for name, one in cluster.machines.items()
+    }
+    vips = (*cluster.endpoint.vips, ip_interface("2001:db8::100/64"))
+    cluster = replace(cluster, machines=machines, endpoint=replace(cluster.endpoint, vips=vips))
+
+    def rules(drill: str) -> str:
+        make = find(drill).make
+        assert not isinstance(make, Outside)
+        return make(Design(cluster), machines["cp1"]).prepare
+
+    asked = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
+    cut = rules("cut-vip-holder")
+    assert cut.index(f"{asked} @th,64,128 0x20010db8000000000000000000000100 drop") < cut.index(f"{asked} accept")
+    assert "ip6 saddr { 2001:db8::2, 2001:db8::3 } drop" in rules("cut-from-peers")
+    assert "ip saddr { 192.0.2.12, 192.0.2.13 } drop" in rules("cut-from-peers")
+    assert "ip6 nexthdr 112 drop" in rules("adverts-lost")
+    assert "ip6" not in fault_of(find("cut-from-peers")).prepare
 
 
 def test_who_is_cut_off_keeps_ssh_and_hides_the_vip() -> None:

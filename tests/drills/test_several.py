@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from test_elsewhere import DESIGN, STATUS
 from test_judging import history, outcomes
+from tests.model.clusters import etcd_apart
 
 from haplane.drills import breaking, judging
 from haplane.drills.breaking import FromOutside, ShutDown
@@ -17,8 +18,9 @@ from haplane.drills.catalogue import DRILLS, find
 from haplane.drills.checkers import Outcome
 from haplane.drills.faults import Outside
 from haplane.drills.targets import Who, targets
-from haplane.model.cluster import Power
+from haplane.model.cluster import Power, Role
 from haplane.model.errors import UsageError
+from haplane.observe.status import ClusterStatus, MachineStatus
 from haplane.probes.history import History, Idle, Mark, Observation
 from haplane.probes.pinging import SILENT_S, Pinger
 from haplane.transport import power
@@ -32,6 +34,15 @@ def test_whoever_plays_most_parts_is_the_busiest() -> None:
     assert targets(STATUS, Who.BUSIEST) == ("cp2",)
     assert targets(STATUS, Who.HOLDER_AND_ANOTHER) == ("cp1", "cp2")
     assert targets(STATUS, Who.EVERY) == ("cp1", "cp2", "cp3")
+
+
+def test_what_is_done_to_all_is_done_to_those_that_have_it() -> None:
+    """Not every machine has a balancer or an apiserver."""
+    cluster = etcd_apart()
+    status = ClusterStatus(cluster, tuple(MachineStatus(name) for name in cluster.machines))
+    assert targets(status, Who.EVERY) == ("cp1", "cp2", "cp3", "e1", "e2", "e3")
+    assert targets(status, Who.EVERY, Role.CONTROL_PLANE) == ("cp1", "cp2", "cp3")
+    assert targets(status, Who.EVERY, Role.BALANCER) == ("cp1", "cp2", "cp3")
 
 
 def test_what_a_design_does_not_survive_has_no_budget() -> None:

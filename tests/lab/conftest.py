@@ -75,7 +75,7 @@ def make_lab(name: str, subnet: str, *, arguments: Sequence[str] = ()) -> Iterat
         try:
             lab.haplane("lab", "up", "--name", name, "--subnet", subnet, *arguments, timeout_s=1200)
             # Minutes on a machine that never had it; the tests' own times do not include it.
-            lab.haplane("bundle", "build", timeout_s=2400)
+            lab.haplane("bundle", "build", timeout_s=3600)
             yield lab
         finally:
             subprocess.run([HAPLANE, "lab", "down", "--file", str(lab.file)], timeout=120, check=False)

@@ -7,7 +7,17 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from haplane.components.base import Measured, View
 from haplane.model.bundle import BundleManifest
-from haplane.model.cluster import BalancerProgram, Cluster, Endpoint, Kubernetes, Machine, Role, Ssh
+from haplane.model.cluster import (
+    BalancerProgram,
+    Cluster,
+    Endpoint,
+    Etcd,
+    EtcdTopology,
+    Kubernetes,
+    Machine,
+    Role,
+    Ssh,
+)
 
 BUNDLE = BundleManifest(
     identity="0123456789abcdef",
@@ -40,6 +50,19 @@ def balanced_by(by: BalancerProgram) -> Cluster:
     cluster = three_nodes()
     port = 6443 if by is BalancerProgram.NONE else cluster.endpoint.port
     return replace(cluster, balanced_by=by, endpoint=replace(cluster.endpoint, port=port))
+
+
+def etcd_apart(*, shared: bool = False) -> Cluster:
+    """Three nodes, and three machines of etcd, e1 to e3; shared: the nodes are the machines of etcd, too."""
+    cluster = three_nodes()
+    nodes = {
+        name: replace(one, roles=one.roles | {Role.ETCD}) if shared else one for name, one in cluster.machines.items()
+    }
+    members = {
+        f"e{i}": Machine(f"e{i}", (ip_address(f"192.0.2.2{i}"),), frozenset({Role.ETCD}), Ssh())
+        for i in (() if shared else (1, 2, 3))
+    }
+    return replace(cluster, machines={**nodes, **members}, etcd=Etcd(EtcdTopology.EXTERNAL))
 
 
 def view(cluster: Cluster, machine: str) -> View:

@@ -71,6 +71,19 @@ machines:
   w1: {address: ["2001:db8::31"], roles: [worker]}
 """
 
+WORKERS = """\
+name: prod
+kubernetes: {version: 1.35.4, cni: flannel, flannel: {backend: host-gw}, proxy: iptables}
+endpoint: {vip: 192.0.2.100/24}
+balancer: {on_workers: true}
+machines:
+  cp1: {address: 192.0.2.11}
+  cp2: {address: 192.0.2.12}
+  cp3: {address: 192.0.2.13}
+  w1: {address: 192.0.2.21, roles: [worker]}
+  w2: {address: 192.0.2.22, roles: [worker], haproxy: {global: {maxconn: 1000}}}
+"""
+
 NGINX = """\
 name: prod
 kubernetes: {version: 1.35.4}
@@ -93,6 +106,7 @@ ALL = {
     "the smallest": SMALLEST,
     "a full one": FULL,
     "one of dedicated machines": DEDICATED,
+    "one with workers": WORKERS,
     "one with nginx": NGINX,
     "one without a balancer": NOBODY,
 }

@@ -468,6 +468,18 @@ ONE_WRONG_LINE = {
         (1, "name: prod\nbalancer: {role: balancer}"),
         (2, 18, "balancer.role", "no machine has the role balancer", ""),
     ),
+    "nginx on workers": (
+        (1, "name: prod\nbalancer: {by: nginx, on_workers: true}"),
+        (2, 35, "balancer.on_workers", "no meaning with balancer.by: nginx", "remove it, or let haproxy balance"),
+    ),
+    "services without room": (
+        (2, "kubernetes: {version: 1.35.4, services: 10.96.0.0/29}"),
+        (2, 41, "kubernetes.services", "10.96.0.0/29 has only 8 addresses", ""),
+    ),
+    "a backend of flannel without it": (
+        (2, "kubernetes: {version: 1.35.4, cni: bridge, flannel: {backend: vxlan}}"),
+        (2, 44, "kubernetes.flannel", "no meaning with kubernetes.cni: bridge", "remove it, or write cni: flannel"),
+    ),
     "another balancer": (
         (1, "name: prod\nbalancer: {by: nginxx}"),
         (2, 16, "balancer.by", "nginxx is not known", "write nginx"),

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.model.clusters import three_nodes
+from tests.model.clusters import etcd_apart, three_nodes
 
 from haplane.components.keepalived import virtual_router_id
 from haplane.components.kubernetes import certificate_names
@@ -22,8 +22,10 @@ from haplane.design.design import Design
 from haplane.design.hazards import CATALOGUE, Severity
 from haplane.model.cluster import Cast, Cluster, EndpointOwner, Role
 from haplane.observe.preflight import CHECKS, Outcome, Report, judge
-from haplane.observe.preflight.meeting import connections
+from haplane.observe.preflight.host_checks import _in_the_way
+from haplane.observe.preflight.meeting import connections, outer_addresses
 from haplane.observe.preflight.probe import (
+    Answers,
     Asking,
     Clock,
     Disk,
@@ -148,6 +150,13 @@ def test_hazards_of_checks_are_in_the_catalogue() -> None:
     assert {one.hazard for one in CHECKS if one.hazard} <= known
 
 
+def test_a_health_page_for_everybody_needs_its_port_on_every_address() -> None:
+    other = Listener("192.0.2.11", 8404, "nginx")
+    cluster = three_nodes()
+    outside = replace(cluster, endpoint=replace(cluster.endpoint, outside=ip_address("203.0.113.7")))
+    assert [_in_the_way(other, one) for one in (cluster, outside)] == [False, True]
+
+
 def test_the_page_names_every_check() -> None:
     page = Path("docs/preflight.md").read_text()
     for one in CHECKS:
@@ -216,7 +225,7 @@ HOST_CASES: list[tuple[str, dict[str, Any], str]] = [
     ("zone-labelled", {"hypervisor": "kvm", "container": "podman"}, "not tried"),
     ("more-than-one-provider", {"gateways": ("192.0.2.1",)}, "advice"),
     ("more-than-one-provider", {"gateways": ()}, "passed"),
-    ("units-enabled", {"membership": "done name=prod", "units": {"haproxy": "disabled"}}, "error"),
+    ("units-enabled", {"membership": "done name=prod", "units": {"haproxy": "disabled"}}, "warning"),
     ("units-enabled", {"membership": "done name=prod", "units": {"haproxy": "enabled", "etcd": ""}}, "passed"),
     ("units-enabled", {"units": {"haproxy": "disabled"}}, "not tried"),
     ("mtu-equal", {"links": {"eth0": Link(mac(1), 9000)}}, "error"),
@@ -398,6 +407,30 @@ def test_a_vip_of_somebody_else_is_not_judged() -> None:
     assert "vip-free" not in {one.check for one in report.results}
 
 
+@pytest.mark.parametrize(
+    ("made", "refused", "silent", "before", "after"),
+    [
+        (20, 0, 0, "passed", "passed"),
+        (14, 0, 6, "error", "error"),
+        (0, 14, 6, "error", "error"),
+        (0, 0, 20, "warning", "error"),
+        (0, 20, 0, "not tried", "error"),
+        (19, 1, 0, "not tried", "error"),
+        (0, 0, 0, "not tried", "not tried"),
+    ],
+)
+def test_a_load_balancer_of_yours_answers_each_time(
+    made: int, refused: int, silent: int, before: str, after: str
+) -> None:
+    """before, after: the cluster was made."""
+    cluster = replace(CLUSTER, endpoint=replace(CLUSTER.endpoint, by=EndpointOwner.EXTERNAL))
+    probes = changed("meeting", again={(VIP, 8443): Answers(made, refused, silent)})
+    assert judged("endpoint-answers", probes, cluster)["cp1"] == before
+    member = replace(probes["cp2"], host=replace(probes["cp2"].host, membership="done name=prod"))
+    assert judged("endpoint-answers", {**probes, "cp2": member}, cluster)["cp1"] == after
+    assert judged("endpoint-answers", probes) == {}, "our own VIP is not there yet"
+
+
 @pytest.mark.parametrize(("stall_ms", "outcome"), [(300, "error"), (299, "warning"), (200, "warning"), (199, "passed")])
 def test_a_stall_is_measured_in_adverts(stall_ms: float, outcome: str) -> None:
     # The calm advert is 100 ms.
@@ -479,6 +512,26 @@ def test_each_connection_is_needed_once_and_none_to_oneself() -> None:
     assert {one.port for one in found} == {8443, 6443, 2379, 2380, 10250, 10240}
 
 
+def test_a_machine_of_etcd_alone_needs_no_way_to_the_endpoint() -> None:
+    cluster = etcd_apart()
+    assert {one.port for one in connections(cluster) if one.source == "e1"} == {2380}
+    outside = replace(cluster, endpoint=replace(cluster.endpoint, by=EndpointOwner.EXTERNAL))
+    assert {*judged("endpoint-answers", fleet(outside), outside)} == {"cp1", "cp2", "cp3"}
+    assert outer_addresses(outside, outside.machines["e1"]) == ()
+    assert ("cp1", "cp2", 6443) in {(one.source, one.target, one.port) for one in connections(outside)}
+
+
+def test_an_endpoint_of_somebody_else_may_be_silent_while_there_is_only_etcd() -> None:
+    cluster = etcd_apart()
+    cluster = replace(cluster, endpoint=replace(cluster.endpoint, by=EndpointOwner.EXTERNAL))
+    probes = fleet(cluster)
+    probes["e1"] = replace(probes["e1"], host=replace(probes["e1"].host, etcd_membership="done name=prod"))
+    answers = {(VIP, 8443): Answers(0, 20, 0)}
+    probes["cp1"] = replace(probes["cp1"], meeting=replace(probes["cp1"].meeting, again=answers))
+    assert probes["e1"].host.is_member
+    assert judged("endpoint-answers", probes, cluster)["cp1"] == "not tried"
+
+
 # ---- disks, certificates ----
 
 
@@ -531,6 +584,18 @@ def test_certificates_that_end_soon_are_found(file: str, days: float, outcome: s
     assert judged("certificates-valid", probes)["cp1"] == outcome
 
 
+@pytest.mark.parametrize(
+    ("machine", "path"),
+    [("e1", "/etc/etcd/pki/peer.crt"), ("cp1", "/etc/kubernetes/pki/apiserver-etcd-client.crt")],
+)
+def test_what_the_next_apply_issues_again_does_not_keep_it_from_doing_so(machine: str, path: str) -> None:
+    cluster = etcd_apart()
+    probes = fleet(cluster)
+    host = replace(probes[machine].host, certificates={path: certificate(["kubernetes"], -3)})
+    probes[machine] = replace(probes[machine], host=host)
+    assert judged("certificates-valid", probes, cluster)[machine] == "warning"
+
+
 def test_a_certificate_that_cannot_be_read_is_not_tried() -> None:
     probes = changed("host", certificates={"/etc/kubernetes/pki/apiserver.crt": "nothing"})
     assert judged("certificates-valid", probes)["cp1"] == "not tried"
@@ -543,7 +608,11 @@ def test_the_apiserver_must_be_certified_for_the_endpoint() -> None:
     good = changed("host", certificates={path: certificate(names, 300)})
     assert judged("endpoint-in-certificate", good)["cp1"] == "passed"
     bad = changed("host", certificates={path: certificate([n for n in names if n != str(VIP)], 300)})
-    assert judged("endpoint-in-certificate", bad)["cp1"] == "error"
+    assert judged("endpoint-in-certificate", bad)["cp1"] == "warning"
+    on_workers = replace(CLUSTER, balancer_on_workers=True)
+    assert judged("endpoint-in-certificate", good, on_workers)["cp1"] == "passed", (
+        "who asks there verifies another name"
+    )
 
 
 # ---- the whole ----

@@ -7,15 +7,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
 from tests.model.clusters import three_nodes
 
-from haplane.model.cluster import Cast, Cluster
+from haplane.model.cluster import Cast, Cluster, EndpointOwner
 from haplane.observe.preflight import asking, host, meeting, perl, timing
-from haplane.observe.preflight.probe import Host, Listener, Module, Packet
+from haplane.observe.preflight.probe import Answers, Host, Listener, Module, Packet
 
 
 def sh(script: str, *, namespace: str = "", stdin: str = "") -> str:
@@ -220,6 +220,27 @@ def test_machines_on_one_wire_meet(wire: Wire) -> None:
         "silent",
         "No route to host",
     }
+
+
+@pytest.mark.parametrize(
+    ("address", "answers"),
+    [
+        ("192.0.2.12", Answers(meeting.TIMES, 0, 0)),
+        # The other machine has it, and listens on its own address alone.
+        ("192.0.2.100", Answers(0, meeting.TIMES, 0)),
+        ("192.0.2.99", Answers(0, 0, meeting.TIMES)),
+    ],
+)
+def test_an_address_of_somebody_elses_is_asked_again_and_again(wire: Wire, address: str, answers: Answers) -> None:
+    endpoint = replace(wire.cluster.endpoint, by=EndpointOwner.EXTERNAL, vips=(ip_interface(f"{address}/24"),))
+    cluster = replace(wire.cluster, endpoint=endpoint)
+
+    def script(name: str) -> str:
+        return meeting.command(cluster, cluster.machines[name], interface="eth0", seconds=1.5)
+
+    found = {name: meeting.parse(output) for name, output in wire.on_both(script).items()}
+    assert found["cp1"].again == {(ip_address(address), 8443): answers}
+    assert found["cp1"].heard == (), "no VRRP is sent where nobody shares a VIP"
 
 
 def test_a_firewall_is_found_by_meeting(wire: Wire) -> None:

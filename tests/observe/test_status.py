@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.model.clusters import balanced_by
+import json
 
-from haplane.model.cluster import BalancerProgram
-from haplane.observe.status import ClusterStatus, MachineStatus, command
+import pytest
+from tests.components.test_addons import with_worker
+from tests.model.clusters import balanced_by, etcd_apart, three_nodes
+
+from haplane.model.cluster import BalancerProgram, Cluster
+from haplane.observe.status import ClusterStatus, MachineStatus, command, parse
 from haplane.reports.status import as_json
 
 
@@ -43,3 +46,75 @@ def test_the_shape_of_its_json_does_not_depend_on_the_balancer() -> None:
     for machines in others:
         assert isinstance(first, list) and isinstance(machines, list)
         assert [machine.keys() for machine in machines] == [machine.keys() for machine in first]
+
+
+def add_on(kind: str, namespace: str, name: str, **rest: object) -> str:
+    return json.dumps({"kind": kind, "metadata": {"namespace": namespace, "name": name}, **rest})
+
+
+def answers(*, ready: int, on: list[str]) -> str:
+    """What an apiserver says of the add-ons, as curl prints it: one answer behind the other."""
+    condition = {"conditions": [{"type": "Ready", "status": "True"}]}
+    return "### addons\n" + "".join(
+        [
+            add_on(
+                "DaemonSet", "kube-flannel", "kube-flannel-ds", status={"desiredNumberScheduled": 4, "numberReady": 4}
+            ),
+            add_on("DaemonSet", "kube-system", "kube-proxy", status={"desiredNumberScheduled": 4, "numberReady": 3}),
+            add_on("Deployment", "kube-system", "coredns", spec={"replicas": 3}, status={"readyReplicas": ready}),
+            json.dumps({"kind": "PodList", "items": [{"spec": {"nodeName": one}, "status": condition} for one in on]}),
+        ]
+    )
+
+
+def problems_of_add_ons(output: str) -> list[str]:
+    found = ClusterStatus(with_worker(), (parse("cp1", output),)).problems
+    return [one for one in found if one.startswith(("kube-proxy", "flannel", "CoreDNS"))]
+
+
+def test_add_ons_that_are_not_whole_are_told() -> None:
+    assert problems_of_add_ons(answers(ready=2, on=["cp1", "cp2"])) == [
+        "kube-proxy: 3 of 4 ready",
+        "CoreDNS: 2 of 3 ready",
+    ]
+
+
+def test_coredns_on_one_node_alone_is_told() -> None:
+    assert "CoreDNS: all on one node (cp1)" in problems_of_add_ons(answers(ready=3, on=["cp1", "cp1", "cp1"]))
+
+
+def test_add_ons_that_are_missing_are_told() -> None:
+    missing = "### addons\n" + json.dumps({"kind": "Status", "metadata": {}, "status": "Failure", "code": 404}) * 3
+    assert problems_of_add_ons(missing) == [
+        "flannel: 0 of 1 ready",
+        "kube-proxy: 0 of 1 ready",
+        "CoreDNS: 0 of 1 ready",
+    ]
+
+
+def test_a_worker_is_asked_about_the_balancer_that_it_runs() -> None:
+    for on_workers in (True, False):
+        cluster = with_worker(on_workers=on_workers)
+        asked = command(cluster, cluster.machines["w1"])
+        assert ("haproxy" in asked.partition("### units")[2].partition("done")[0]) == on_workers
+        assert "keepalived" not in asked.partition("### units")[2].partition("done")[0]
+        assert "daemonsets/kube-proxy" in command(cluster, cluster.machines["cp1"])
+
+
+def asked_units(cluster: Cluster, machine: str) -> list[str]:
+    _, _, after = command(cluster, cluster.machines[machine]).partition("for u in ")
+    return after.partition(";")[0].split()
+
+
+def test_who_asks_an_etcd_elsewhere_is_asked_whether_it_leaves_silent_members() -> None:
+    apart, shared, stacked = etcd_apart(), etcd_apart(shared=True), three_nodes()
+    assert asked_units(apart, "cp1") == ["containerd", "kubelet", "haplane-etcd-watch", "haproxy", "keepalived"]
+    assert asked_units(apart, "e1") == ["etcd"]
+    assert asked_units(shared, "cp1")[2:4] == ["etcd", "haplane-etcd-watch"]
+    assert "haplane-etcd-watch" not in asked_units(stacked, "cp1")
+
+
+def test_a_machine_that_does_not_leave_silent_members_is_told() -> None:
+    cluster = etcd_apart()
+    output = "### units\ncontainerd active\nhaplane-etcd-watch failed\n"
+    assert "cp1: haplane-etcd-watch is failed" in ClusterStatus(cluster, (parse("cp1", output),)).problems

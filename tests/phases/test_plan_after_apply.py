@@ -66,6 +66,9 @@ facts_files = st.builds(
 def applied(design: Design, name: str) -> Facts:
     """What a machine says once an apply has brought it to the design."""
     components = design.components(name).values()
+    # Of a worker's part of the bundle.
+    is_worker = name in {one.name for one in design.cluster.workers}
+    marker = BUNDLE.folder_name + ("+worker" if is_worker else "")
     return Facts(
         measured=design.measured.get(name, Measured()),
         hostname=name,
@@ -76,8 +79,8 @@ def applied(design: Design, name: str) -> Facts:
         loaded={one.name: str(one.loaded) for one in components},
         units={one.unit: ("enabled", "active") for one in components if one.unit},
         packages=frozenset(design.packages(name)),
-        bundles=frozenset({BUNDLE.folder_name}),
-        images=BUNDLE.folder_name,
+        bundles=frozenset({marker}),
+        images=marker,
         membership=f"done {identity(design.cluster)}",
         has_etcd_data=True,
         has_kubelet=True,

@@ -1,4 +1,4 @@
-"""Source directory: a folder with bin/ and images/, as an export or an earlier bundle has; and how to make one."""
+"""Source directory: a folder as an export or an earlier bundle has it, bin/ and images/ and more; how to make one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from functools import partial
 from pathlib import Path
 
 from haplane.bundle.images import image_names
-from haplane.bundle.kubeadm import ImageNames, pick_images
+from haplane.bundle.kubeadm import CONTROL_PLANE, ImageNames, pick_images
 from haplane.bundle.problems import BadContent, SourceUnavailable
 from haplane.bundle.stages import Stage, Stages, Workbench
 from haplane.bundle.store import MANIFEST, Bundle, hash_files, read_manifest, remove, sync, verify, write_manifest
-from haplane.model.bundle import BundleFile
+from haplane.model.bundle import FLANNEL_PLUGIN, Addon, BundleFile, component_of, programs
 from haplane.model.errors import HaplaneError
 from haplane.model.progress import Progress
 
-BINARIES = ("bin/etcdctl", "bin/kubeadm", "bin/kubectl", "bin/kubelet")
-_LAYOUT_HINT = "it must hold bin/kubeadm, bin/kubelet, bin/kubectl, bin/etcdctl and images/*.tar"
+_IMAGES = (*CONTROL_PLANE, "etcd", "pause")
+_EXECUTABLE = frozenset(programs(frozenset(Addon)))
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,20 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-async def check(folder: Path, version: str, architecture: str) -> None:
+async def check(folder: Path, version: str, architecture: str, addons: frozenset[Addon]) -> None:
     """Raises SourceUnavailable when the directory is missing, or lacks something, or holds another version."""
-    await asyncio.to_thread(_look, folder, version, architecture)
+    await asyncio.to_thread(_look, folder, version, architecture, addons)
 
 
 async def make_stages(
-    folder: Path, version: str, architecture: str, stages: Stages, progress: Progress
+    folder: Path, version: str, architecture: str, addons: frozenset[Addon], stages: Stages, progress: Progress
 ) -> tuple[tuple[Stage, ...], ImageNames]:
     """Copies it, so that machines get what was verified also when the directory changes or goes away.
 
     Raises SourceUnavailable, and BadContent when a file is not what the directory's manifest says.
     """
-    content = await asyncio.to_thread(_look, folder, version, architecture)
-    inputs = {"folder": str(folder), "seen": fingerprint(folder)}
+    content = await asyncio.to_thread(_look, folder, version, architecture, addons)
+    inputs = {"folder": str(folder), "seen": fingerprint(folder), "files": " ".join(content.paths)}
     stage = await stages.make("directory", inputs, partial(_copy, folder, content, progress), progress)
     return (stage,), content.names
 
@@ -65,7 +65,7 @@ async def make_stages(
 async def _copy(folder: Path, content: _Content, progress: Progress, bench: Workbench) -> None:
     for path in content.paths:
         progress.now("directory", f"copying {folder / path}")
-        await asyncio.to_thread(_copy_file, folder / path, bench.place(path), executable=path.startswith("bin/"))
+        await asyncio.to_thread(_copy_file, folder / path, bench.place(path), executable=path in _EXECUTABLE)
     if content.told:
         _compare(folder, content.told, await hash_files(bench.out, content.paths))
         progress.done("directory", f"copied from {folder}; all is as its {MANIFEST} says")
@@ -98,12 +98,21 @@ def _offered(folder: Path) -> tuple[str, ...]:
     images = sorted(
         f"images/{path.name}" for path in (folder / "images").glob("*.tar") if not path.name.startswith(".")
     )
-    return (*(name for name in BINARIES if (folder / name).is_file()), *images)
+    return (*(name for name in sorted(_EXECUTABLE) if (folder / name).is_file()), *images)
 
 
-def _look(folder: Path, version: str, architecture: str) -> _Content:
+def _layout(addons: frozenset[Addon]) -> str:
+    return (
+        f"it must hold {', '.join(programs(addons))}, "
+        f"and in images/*.tar the images {', '.join([*_IMAGES, *sorted(addons)])}"
+    )
+
+
+def _look(folder: Path, version: str, architecture: str, addons: frozenset[Addon]) -> _Content:
+    """What the cluster needs of what is there: add-ons that it does not ask for are left where they are."""
     if not folder.is_dir():
-        raise SourceUnavailable(f"{folder} is not a directory", hint=_LAYOUT_HINT)
+        raise SourceUnavailable(f"{folder} is not a directory", hint=_layout(addons))
+    others = set(Addon) - addons
     offered = _offered(folder)
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
@@ -116,23 +125,28 @@ def _look(folder: Path, version: str, architecture: str) -> _Content:
             )
         told, images = manifest.files, manifest.images
         paths = tuple(file.path for file in told)
+        unasked = {f"images/{addon}.tar" for addon in others}
     else:
-        told, images = (
-            (),
-            tuple(name for path in offered if path.startswith("images/") for name in _names(folder / path)),
-        )
+        archives = {path: _names(folder / path) for path in offered if path.startswith("images/")}
+        told, images = (), tuple(name for names in archives.values() for name in names)
         paths = offered
-    if missing := sorted({*BINARIES, *paths} - set(offered)):
-        raise SourceUnavailable(f"{folder} lacks {', '.join(missing)}", hint=_LAYOUT_HINT)
-    return _Content(paths, _pick(folder, images, version), told)
+        unasked = {path for path, names in archives.items() if {component_of(name) for name in names} <= others}
+    if Addon.FLANNEL in others:
+        unasked.add(FLANNEL_PLUGIN)
+    paths = tuple(path for path in paths if path not in unasked)
+    told = tuple(file for file in told if file.path not in unasked)
+    if missing := sorted({*programs(addons), *paths} - set(offered)):
+        raise SourceUnavailable(f"{folder} lacks {', '.join(missing)}", hint=_layout(addons))
+    return _Content(paths, _pick(folder, images, version, addons), told)
 
 
-def _pick(folder: Path, images: tuple[str, ...], version: str) -> ImageNames:
+def _pick(folder: Path, images: tuple[str, ...], version: str, addons: frozenset[Addon]) -> ImageNames:
     try:
-        names = pick_images(images)
+        names = pick_images(images, addons)
     except KeyError as error:
-        raise SourceUnavailable(f"{folder} lacks an image {error.args[0]}", hint=_LAYOUT_HINT) from error
-    for name in names.control_plane.values():
+        raise SourceUnavailable(f"{folder} lacks an image {error.args[0]}", hint=_layout(addons)) from error
+    proxy = [image for addon, image in names.addons.items() if addon is Addon.KUBE_PROXY]
+    for name in (*names.control_plane.values(), *proxy):
         if not name.endswith(f":v{version}"):
             raise SourceUnavailable(f"{folder} holds {name}, not version {version}")
     return names

@@ -99,6 +99,14 @@ class _Secure(urllib.request.HTTPSHandler):
         return self.do_open(Connection, request, context=ssl.create_default_context())
 
 
+class TokenWanted(SourceUnavailable):
+    """HTTP 401 from a server that says where a token is given (RFC 6750 3). challenge: what follows Bearer."""
+
+    def __init__(self, what: str, challenge: str) -> None:
+        super().__init__(what)
+        self.challenge = challenge
+
+
 @dataclass(frozen=True)
 class Fetched:
     content: bytes
@@ -106,11 +114,19 @@ class Fetched:
 
 
 async def fetch(url: str, *, headers: Mapping[str, str] | None = None) -> Fetched:
-    """Something small (at most 4 MiB), whole. Raises SourceUnavailable."""
+    """Something small (at most 4 MiB), whole. Raises SourceUnavailable, and TokenWanted."""
     return await _in_thread(partial(_fetch, dict(headers or {})), _Transfer(url))
 
 
-async def download(url: str, target: Path, *, sha256: str, subject: str, progress: Progress) -> None:
+async def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str,
+    subject: str,
+    progress: Progress,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Puts a file at target, whose content has this checksum, or raises and leaves nothing there.
 
     An earlier transfer that broke is continued from target's .partial file. Raises SourceUnavailable, and BadContent
@@ -130,15 +146,16 @@ async def download(url: str, target: Path, *, sha256: str, subject: str, progres
         loop.call_soon_threadsafe(progress.now, subject, f"downloading {received / 1e6:.0f}{of} MB from {url}")
 
     part = target.with_name(f"{target.name}.partial")
+    transfer = partial(_download, part, dict(headers or {}))
     continued = part.exists()
     got = await asyncio.to_thread(_digest, part) if continued else ""
     if got != sha256:
-        await _in_thread(partial(_download, part), _Transfer(url, show))
+        await _in_thread(transfer, _Transfer(url, show))
         got = await asyncio.to_thread(_digest, part)
     if got != sha256 and continued:
         # The two halves may come from different files; only a whole transfer proves something.
         _forget(part)
-        await _in_thread(partial(_download, part), _Transfer(url, show))
+        await _in_thread(transfer, _Transfer(url, show))
         got = await asyncio.to_thread(_digest, part)
     if got != sha256:
         _forget(part)
@@ -169,7 +186,10 @@ async def _in_thread(work: Callable[[_Transfer], T], transfer: _Transfer) -> T:
 
 
 def _open(transfer: _Transfer, headers: Mapping[str, str]) -> Response:
-    request = urllib.request.Request(transfer.url, headers={"User-Agent": "haplane", **headers})
+    request = urllib.request.Request(transfer.url, headers={"User-Agent": "haplane"})
+    for name, value in headers.items():
+        # A token is for this server, not for the store of blobs that it sends us to.
+        (request.add_unredirected_header if name == "Authorization" else request.add_header)(name, value)
     opener = urllib.request.build_opener(_Plain(transfer), _Secure(transfer))
     return cast(Response, opener.open(request, timeout=_CONNECT_SECONDS))
 
@@ -181,7 +201,10 @@ def _patiently(attempt: Callable[[], T], transfer: _Transfer) -> T:
             return attempt()
         except urllib.error.HTTPError as error:
             said, hopeless = f"HTTP {error.code} {error.reason}", error.code < 500 and error.code != 429
+            scheme, _, challenge = (error.headers.get("WWW-Authenticate") or "").partition(" ")
             error.close()
+            if error.code == HTTPStatus.UNAUTHORIZED and scheme.lower() == "bearer":
+                raise TokenWanted(f"{transfer.url}: {said}", challenge) from None
         except urllib.error.URLError as error:
             said, hopeless = f"cannot be reached: {error.reason}", number == 1
         except (OSError, http.client.HTTPException) as error:
@@ -208,15 +231,15 @@ def _fetch(headers: Mapping[str, str], transfer: _Transfer) -> Fetched:
     return _patiently(attempt, transfer)
 
 
-def _download(part: Path, transfer: _Transfer) -> None:
-    _patiently(lambda: _continue(part, transfer), transfer)
+def _download(part: Path, headers: Mapping[str, str], transfer: _Transfer) -> None:
+    _patiently(lambda: _continue(part, headers, transfer), transfer)
 
 
-def _continue(part: Path, transfer: _Transfer) -> None:
+def _continue(part: Path, always: Mapping[str, str], transfer: _Transfer) -> None:
     """One attempt, from where the partial file ends (RFC 9110 14.2, If-Range 13.1.5) if the server can do that."""
     have = part.stat().st_size if part.exists() else 0
     validator = _validator_file(part)
-    headers = {}
+    headers = dict(always)
     if have:
         headers["Range"] = f"bytes={have}-"
         if validator.exists():

@@ -1,10 +1,10 @@
-"""Source go-modules: Kubernetes and etcd built on this host from their Go modules, images written around them."""
+"""Source go-modules: programs built on this host from their published Go modules, images written around them."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -12,9 +12,11 @@ from pathlib import Path
 from haplane.bundle.go import Go, Module
 from haplane.bundle.images import write_image
 from haplane.bundle.kubeadm import CONTROL_PLANE, ImageNames, ask_kubeadm
+from haplane.bundle.pinned import FLANNEL_VERSION
 from haplane.bundle.stages import Stage, Stages, Workbench
 from haplane.bundle.store import write_atomically
 from haplane.bundle.together import side_by_side
+from haplane.model.bundle import FLANNEL_PLUGIN, Addon, component_of
 from haplane.model.progress import Progress
 
 KUBERNETES = "k8s.io/kubernetes"
@@ -24,59 +26,119 @@ _ETCD = {
     "etcdctl": "go.etcd.io/etcd/etcdctl/v3",
     "etcdutl": "go.etcd.io/etcd/etcdutl/v3",
 }
-# Part of every stage's key: when the way of building changes, everything is made anew.
+_COREDNS = "github.com/coredns/coredns"
+_FLANNEL = "github.com/flannel-io/flannel"
+# udp is for debugging and on amd64 needs C; tencentvpc is for one cloud and brings its SDK.
+_BACKENDS_LEFT_OUT = ("udp", "tencentvpc")
+# The last release with the flannel plugin in it. The plugin went on as github.com/flannel-io/cni-plugin, which the
+# module proxy refuses. This one knows IPv6 too, and CNI 0.3.1 and 0.4.0 as the version of its configuration.
+_FLANNEL_PLUGIN, _FLANNEL_PLUGIN_VERSION = "github.com/containernetworking/plugins", "0.9.1"
+# Part of a stage's key: when the way of building it changes, it is made anew.
 _RECIPE = "1"
+_ETCD_RECIPE = "2"
 _PAUSE_USER = "65535:65535"
-_PAUSE_GO = "1.21"
+# For what says of itself that it needs no newer one; below it Go takes the defaults of another time.
+_OLDEST_GO = "1.21"
 
 
-async def check(version: str, architecture: str) -> None:
-    """Raises SourceUnavailable when Go is missing, or the module proxy refuses or cannot be reached."""
-    await Go.find(architecture).knows(KUBERNETES, version)
+async def check(version: str, architecture: str, addons: frozenset[Addon]) -> None:
+    """Raises SourceUnavailable when Go is missing, or the module proxy refuses or cannot be reached.
+
+    Which CoreDNS it must have is not known before kubeadm was built.
+    """
+    go = Go.find(architecture)
+    await go.knows(KUBERNETES, version)
+    if Addon.FLANNEL in addons:
+        await go.knows(_FLANNEL, FLANNEL_VERSION)
+        await go.knows(_FLANNEL_PLUGIN, _FLANNEL_PLUGIN_VERSION)
 
 
 async def make_stages(
-    version: str, architecture: str, stages: Stages, progress: Progress
+    version: str, architecture: str, addons: frozenset[Addon], stages: Stages, progress: Progress
 ) -> tuple[tuple[Stage, ...], ImageNames]:
-    """kubeadm first, because it knows which etcd and pause it wants; then the others side by side.
+    """kubeadm first, because it knows which etcd, pause and CoreDNS it wants; then the others side by side.
 
     Raises SourceUnavailable, BadContent or CommandFailed.
     """
-    loader = Go.find(architecture)
-    progress.now("kubeadm", f"downloading {KUBERNETES} v{version}")
-    module = await loader.download(KUBERNETES, version)
-    go = await loader.able_to_build(module.go_needed, stages.folder)
+    go, module = await _ready("kubeadm", KUBERNETES, version, architecture, stages, progress)
     kubeadm = await _stage("kubeadm", version, go, stages, progress, partial(_kubeadm, go, module, version, progress))
-    names = await ask_kubeadm(kubeadm.folder / "bin/kubeadm", version)
-    kubernetes = partial(_kubernetes, go, module, version, names, progress)
+    names = await ask_kubeadm(kubeadm.folder / "bin/kubeadm", version, addons)
+
+    async def kubernetes() -> tuple[Stage, ...]:
+        """kube-proxy is made of what the others are: at the same time most of it would be compiled twice."""
+        make = partial(_kubernetes, go, module, version, names, progress)
+        made = await _stage("kubernetes", version, go, stages, progress, make)
+        if Addon.KUBE_PROXY not in addons:
+            return (made,)
+        proxy = partial(_kube_proxy, go, module, version, names.addons[Addon.KUBE_PROXY], progress)
+        return made, await _stage("kube-proxy", version, go, stages, progress, proxy)
+
+    others = [_make_etcd(names.etcd, architecture, stages, progress)]
+    others.append(make_pause(names.pause, architecture, stages, progress))
+    if Addon.COREDNS in addons:
+        others.append(make_coredns(names.addons[Addon.COREDNS], architecture, stages, progress))
+    if Addon.FLANNEL in addons:
+        others.append(make_flannel(names.addons[Addon.FLANNEL], architecture, stages, progress))
+        others.append(make_flannel_plugin(architecture, stages, progress))
     async with side_by_side() as group:
-        others = [
-            group.create_task(_stage("kubernetes", version, go, stages, progress, kubernetes)),
-            group.create_task(_make_etcd(names.etcd, architecture, stages, progress)),
-            group.create_task(make_pause(names.pause, architecture, stages, progress)),
-        ]
-    return (kubeadm, *(task.result() for task in others)), names
+        first = group.create_task(kubernetes())
+        tasks = [group.create_task(other) for other in others]
+    return (kubeadm, *first.result(), *(task.result() for task in tasks)), names
+
+
+async def _ready(
+    name: str, path: str, version: str, architecture: str, stages: Stages, progress: Progress
+) -> tuple[Go, Module]:
+    """A module on this host, and a Go that can build it. Raises SourceUnavailable, BadContent."""
+    loader = Go.find(architecture)
+    progress.now(name, f"downloading {path} v{version}")
+    module = await loader.download(path, version)
+    return await loader.able_to_build(module.go_needed, stages.folder), module
 
 
 async def _make_etcd(image: str, architecture: str, stages: Stages, progress: Progress) -> Stage:
-    loader, version = Go.find(architecture), _etcd_version(image)
-    progress.now("etcd", f"downloading {_ETCD['etcd']} v{version}")
-    needed = (await loader.download(_ETCD["etcd"], version)).go_needed
-    go = await loader.able_to_build(needed, stages.folder)
-    return await _stage("etcd", image, go, stages, progress, partial(_etcd, go, image, needed, progress))
+    go, module = await _ready("etcd", _ETCD["etcd"], _version_of(image), architecture, stages, progress)
+    make = partial(_etcd, go, image, module.go_needed, progress)
+    return await _stage("etcd", image, go, stages, progress, make, recipe=_ETCD_RECIPE)
+
+
+async def make_coredns(image: str, architecture: str, stages: Stages, progress: Progress) -> Stage:
+    """The image of CoreDNS with the plugins of its release. Raises SourceUnavailable, BadContent or CommandFailed."""
+    go, module = await _ready("coredns", _COREDNS, _version_of(image), architecture, stages, progress)
+    return await _stage("coredns", image, go, stages, progress, partial(_coredns, go, image, module, progress))
+
+
+async def make_flannel(image: str, architecture: str, stages: Stages, progress: Progress) -> Stage:
+    """The image of flanneld. Raises SourceUnavailable, BadContent or CommandFailed."""
+    go, module = await _ready("flannel", _FLANNEL, _version_of(image), architecture, stages, progress)
+    return await _stage("flannel", image, go, stages, progress, partial(_flannel, go, image, module, progress))
+
+
+async def make_flannel_plugin(architecture: str, stages: Stages, progress: Progress) -> Stage:
+    """flannel's CNI plugin, which machines run. Raises SourceUnavailable, BadContent or CommandFailed."""
+    go = await Go.find(architecture).able_to_build(_OLDEST_GO, stages.folder)
+    source = f"{_FLANNEL_PLUGIN} {_FLANNEL_PLUGIN_VERSION}"
+    return await _stage("flannel-plugin", source, go, stages, progress, partial(_flannel_plugin, go, progress))
 
 
 async def make_pause(image: str, architecture: str, stages: Stages, progress: Progress) -> Stage:
     """The image of our own pause (pause.go). Raises SourceUnavailable or CommandFailed."""
     source = resources.files(__package__).joinpath("pause.go").read_text()
-    go = await Go.find(architecture).able_to_build(_PAUSE_GO, stages.folder)
+    go = await Go.find(architecture).able_to_build(_OLDEST_GO, stages.folder)
     return await _stage("pause", image + source, go, stages, progress, partial(_pause, go, image, source, progress))
 
 
 async def _stage(
-    name: str, source: str, go: Go, stages: Stages, progress: Progress, make: Callable[[Workbench], Awaitable[None]]
+    name: str,
+    source: str,
+    go: Go,
+    stages: Stages,
+    progress: Progress,
+    make: Callable[[Workbench], Awaitable[None]],
+    *,
+    recipe: str = _RECIPE,
 ) -> Stage:
-    inputs = {"source": source, "go": go.version, "architecture": go.architecture, "recipe": _RECIPE}
+    inputs = {"source": source, "go": go.version, "architecture": go.architecture, "recipe": recipe}
     return await stages.make(name, inputs, make, progress)
 
 
@@ -102,19 +164,55 @@ async def _kubernetes(
     progress.done("kubernetes", f"built v{version} with {go.version}")
 
 
+async def _kube_proxy(go: Go, module: Module, version: str, image: str, progress: Progress, bench: Workbench) -> None:
+    _write_kubernetes_module(bench.work, module, version)
+    built = bench.work / "built/kube-proxy"
+    await go.build(bench.work, {built: f"{KUBERNETES}/cmd/kube-proxy"}, _stamp(version), "kube-proxy", progress)
+    await _image(go, bench, image, {"kube-proxy": built}, entrypoint="kube-proxy")
+    progress.done("kube-proxy", f"built v{version} with {go.version}")
+
+
+async def _coredns(go: Go, image: str, module: Module, progress: Progress, bench: Workbench) -> None:
+    version = _version_of(image)
+    _write_module(bench.work, "coredns", module.go_needed, {_COREDNS: version})
+    built = bench.work / "built/coredns"
+    await go.build(bench.work, {built: _COREDNS}, {}, "coredns", progress)
+    await _image(go, bench, image, {"coredns": built}, entrypoint="coredns")
+    progress.done("coredns", f"built v{version} with {go.version}")
+
+
+async def _flannel(go: Go, image: str, module: Module, progress: Progress, bench: Workbench) -> None:
+    version = _version_of(image)
+    _write_module(bench.work, "flanneld", module.go_needed, {_FLANNEL: version})
+    (bench.work / "main.go").write_text(flanneld_main((module.folder / "main.go").read_text()))
+    built = bench.work / "built/flanneld"
+    stamp = {f"{_FLANNEL}/pkg/version.Version": f"v{version}"}
+    await go.build(bench.work, {built: "haplane.invalid/flanneld"}, stamp, "flannel", progress)
+    await _image(go, bench, image, {"flanneld": built}, entrypoint="flanneld")
+    progress.done("flannel", f"built v{version} with {go.version}")
+
+
+async def _flannel_plugin(go: Go, progress: Progress, bench: Workbench) -> None:
+    _write_module(bench.work, "flannel-plugin", _OLDEST_GO, {_FLANNEL_PLUGIN: _FLANNEL_PLUGIN_VERSION})
+    stamp = {f"{_FLANNEL_PLUGIN}/pkg/utils/buildversion.BuildVersion": f"v{_FLANNEL_PLUGIN_VERSION}"}
+    package = f"{_FLANNEL_PLUGIN}/plugins/meta/flannel"
+    await go.build(bench.work, {bench.place(FLANNEL_PLUGIN): package}, stamp, "flannel-plugin", progress)
+    progress.done("flannel-plugin", f"built v{_FLANNEL_PLUGIN_VERSION} with {go.version}")
+
+
 async def _etcd(go: Go, image: str, needed: str, progress: Progress, bench: Workbench) -> None:
-    version = _etcd_version(image)
-    require = "".join(f"require {path} v{version}\n" for path in _ETCD.values())
-    (bench.work / "go.mod").write_text(f"module haplane.invalid/etcd\n\ngo {needed}\n\n{require}")
+    version = _version_of(image)
+    _write_module(bench.work, "etcd", needed, dict.fromkeys(_ETCD.values(), version))
     built = {name: bench.work / "built" / name for name in _ETCD}
     await go.build(bench.work, {built[name]: path for name, path in _ETCD.items()}, {}, "etcd", progress)
     await _image(go, bench, image, built, entrypoint="etcd")
-    built["etcdctl"].rename(bench.place("bin/etcdctl"))
+    for name in ("etcd", "etcdctl"):
+        built[name].rename(bench.place(f"bin/{name}"))
     progress.done("etcd", f"built v{version} with {go.version}")
 
 
 async def _pause(go: Go, image: str, source: str, progress: Progress, bench: Workbench) -> None:
-    (bench.work / "go.mod").write_text(f"module haplane.invalid/pause\n\ngo {_PAUSE_GO}\n")
+    _write_module(bench.work, "pause", _OLDEST_GO, {})
     (bench.work / "pause.go").write_text(source)
     built = bench.work / "built" / "pause"
     await go.build(bench.work, {built: "haplane.invalid/pause"}, {}, "pause", progress)
@@ -123,9 +221,15 @@ async def _pause(go: Go, image: str, source: str, progress: Progress, bench: Wor
 
 
 async def _image(
-    go: Go, bench: Workbench, name: str, binaries: dict[str, Path], *, entrypoint: str, user: str = ""
+    go: Go,
+    bench: Workbench,
+    name: str,
+    binaries: dict[str, Path],
+    *,
+    entrypoint: str,
+    user: str = "",
 ) -> None:
-    target = bench.place(f"images/{entrypoint}.tar")
+    target = bench.place(f"images/{component_of(name)}.tar")
     await asyncio.to_thread(
         write_image,
         target,
@@ -137,7 +241,7 @@ async def _image(
     )
 
 
-def _etcd_version(image: str) -> str:
+def _version_of(image: str) -> str:
     """registry.k8s.io/etcd:3.6.6-0 -> 3.6.6 (the last number counts rebuilds of the image)."""
     return re.sub(r"-\d+$", "", image.rpartition(":")[2]).removeprefix("v")
 
@@ -148,6 +252,17 @@ def _stamp(version: str) -> dict[str, str]:
     told = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     return {f"{package}.{name}": value for package in packages for name, value in told.items()}
+
+
+def flanneld_main(original: str) -> str:
+    """flanneld's main file without the backends that haplane does not use and that are in its way."""
+    return re.sub(rf'(?m)^\s*_ "{_FLANNEL}/pkg/backend/({"|".join(_BACKENDS_LEFT_OUT)})"\n', "", original)
+
+
+def _write_module(folder: Path, name: str, needed: str, requires: Mapping[str, str]) -> None:
+    """A module of our own whose dependencies come at the versions that the required ones ask for."""
+    require = "".join(f"require {path} v{version}\n" for path, version in requires.items())
+    (folder / "go.mod").write_text(f"module haplane.invalid/{name}\n\ngo {needed}\n\n{require}")
 
 
 def _write_kubernetes_module(folder: Path, module: Module, version: str) -> None:

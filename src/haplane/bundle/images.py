@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -153,6 +154,33 @@ def _write_member(file: io.BufferedWriter, name: str, size: int, pieces: Sequenc
     for chunk in _chunks(pieces):
         file.write(chunk)
     file.write(_padding(size))
+
+
+def is_bare(archive: Path) -> bool:
+    """Does an archive hold one image with programs in /usr/local/bin and nothing else, as write_image makes it?
+
+    Raises OSError, or tarfile.TarError when it is no archive.
+    """
+    with tarfile.open(archive) as tar:
+
+        def part(name: str) -> IO[bytes]:
+            if file := tar.extractfile(name):
+                return file
+            raise KeyError(name)
+
+        def blob_of(descriptor: Mapping[str, str]) -> IO[bytes]:
+            return part(f"blobs/sha256/{descriptor['digest'].removeprefix('sha256:')}")
+
+        try:
+            (image,) = json.load(part("index.json"))["manifests"]
+            (layer,) = json.load(blob_of(image))["layers"]
+            if layer["mediaType"] != OCI_LAYER:
+                return False
+            with tarfile.open(fileobj=blob_of(layer)) as content:
+                paths = [PurePosixPath(member.name) for member in content]
+        except (KeyError, TypeError, AttributeError, ValueError, tarfile.TarError):
+            return False
+    return all(path in _BINARIES.parents or _BINARIES in (path, path.parent) for path in paths)
 
 
 def image_names(archive: Path) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ from haplane.model.bundle import BundleFile, BundleManifest
 from haplane.model.cluster import BundleSource
 
 MANIFEST = "manifest.json"
-_PATH = re.compile(r"(bin|images)/[A-Za-z0-9_][A-Za-z0-9._-]*")
+_PATH = re.compile(r"(bin|cni|images)/[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """folder holds bin/, images/ and manifest.json."""
+    """folder holds bin/, images/, manifest.json, and cni/ where flannel was asked for."""
 
     folder: Path
     manifest: BundleManifest
@@ -39,7 +39,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """The bundle last made for a version, an architecture and a list of sources.
+    """The bundle last made for a version, an architecture, what it must hold, and a list of sources.
 
     bundle: the folder's name. source: the one that made it, in words. stages: how it can be repaired piece by
     piece. If a directory source made it, directory is where it lay and seen what it looked like then
@@ -83,10 +83,28 @@ def bundles_folder(cache: Path) -> Path:
     return cache / "bundles"
 
 
-def index_path(cache: Path, version: str, architecture: str, sources: Sequence[BundleSource]) -> Path:
-    told = "\n".join(f"{source.kind}\0{source.url}\0{source.registry}\0{source.path or ''}" for source in sources)
-    key = hashlib.sha256(told.encode()).hexdigest()[:12]
+def index_path(
+    cache: Path, version: str, architecture: str, sources: Sequence[BundleSource], holds: Iterable[str]
+) -> Path:
+    """holds: what such a bundle has. One of an earlier haplane that has less is thereby not taken for it."""
+    told = [f"{source.kind}\0{source.url}\0{source.registry}\0{source.path or ''}" for source in sources]
+    key = hashlib.sha256("\n".join([*told, *sorted(holds)]).encode()).hexdigest()[:12]
     return bundles_folder(cache) / "index" / f"{version}-{architecture}-{key}.json"
+
+
+def read_entries(cache: Path, version: str, architecture: str) -> tuple[IndexEntry, ...]:
+    """Of all bundles of a version that were made here, whatever they hold and wherever they came from."""
+    paths = sorted((bundles_folder(cache) / "index").glob(f"{version}-{architecture}-*.json"))
+    return tuple(entry for path in paths if (entry := read_entry(path)))
+
+
+def read_bundle(cache: Path, entry: IndexEntry) -> Bundle | None:
+    """None if it is no longer there, or its manifest cannot be believed."""
+    if Path(entry.bundle).name != entry.bundle:
+        return None
+    folder = bundles_folder(cache) / entry.bundle
+    manifest = read_manifest(folder)
+    return Bundle(folder, manifest) if manifest else None
 
 
 def read_entry(path: Path) -> IndexEntry | None:

@@ -23,11 +23,12 @@ def build(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
     from haplane.bundle import check_sources, find, obtain
 
     cluster = load_cluster(file)
+    version, sources, addons = cluster.kubernetes.version, cluster.sources, cluster.addons
 
     async def work(terminal: Terminal) -> Bundle:
-        if find(cluster.kubernetes.version, cache=cache_folder(), sources=cluster.sources) is None:
-            await check_sources(cluster.kubernetes.version, cluster.sources)
-        return await obtain(cluster.kubernetes.version, cluster.sources, cache=cache_folder(), progress=terminal)
+        if find(version, cache=cache_folder(), sources=sources, addons=addons) is None:
+            await check_sources(version, sources, addons=addons)
+        return await obtain(version, sources, cache=cache_folder(), progress=terminal, addons=addons)
 
     bundle = run(work)
     if json:
@@ -66,7 +67,8 @@ def export(folder: Path, *, file: File = DEFAULT_FILE) -> None:
 def _cached(cluster: Cluster) -> Bundle:
     from haplane.bundle import find
 
-    bundle = find(cluster.kubernetes.version, cache=cache_folder(), sources=cluster.sources)
+    version, sources = cluster.kubernetes.version, cluster.sources
+    bundle = find(version, cache=cache_folder(), sources=sources, addons=cluster.addons)
     if bundle is None:
         raise UsageError(
             f"there is no bundle for Kubernetes {cluster.kubernetes.version} yet", hint="haplane bundle build"

@@ -242,7 +242,7 @@ def reset(*, file: File = DEFAULT_FILE, yes: Yes = False) -> None:
 
     cluster = load_cluster(file)
     if not yes:
-        names = ", ".join(machine.name for machine in cluster.control_plane)
+        names = ", ".join(machine.name for machine in cluster.managed)
         print(f"This deletes the cluster {cluster.name} and all its data from {names}.", file=sys.stderr)
         if not sys.stdin.isatty():
             raise UsageError("reset needs a person to confirm it", hint="or say --yes")
@@ -255,15 +255,15 @@ def _inputs(cluster: Cluster, facts: MeasuredFacts, terminal: Terminal, skip: tu
     from haplane.bundle import find
     from haplane.phases.apply import Inputs
 
-    version, sources = cluster.kubernetes.version, cluster.sources
+    version, sources, addons = cluster.kubernetes.version, cluster.sources, cluster.addons
 
     async def obtain() -> tuple[BundleManifest, Path]:
         from haplane.bundle import obtain
 
-        bundle = await obtain(version, sources, cache=cache_folder(), progress=terminal)
+        bundle = await obtain(version, sources, cache=cache_folder(), progress=terminal, addons=addons)
         return bundle.manifest, bundle.folder
 
-    found = find(version, cache=cache_folder(), sources=sources)
+    found = find(version, cache=cache_folder(), sources=sources, addons=addons)
     return Inputs(
         cluster=cluster,
         bundle=found.manifest if found else None,

@@ -41,13 +41,14 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
     cache = cache_folder()
     files.write_default(files.LabPaths(file), subnet=IPv4Network(files.SUBNET), cache=cache)
     cluster = load_cluster(file)
+    version, sources, addons = cluster.kubernetes.version, cluster.sources, cluster.addons
 
     async def build(terminal: Terminal) -> None:
-        if find(cluster.kubernetes.version, cache=cache, sources=cluster.sources) is None:
-            await check_sources(cluster.kubernetes.version, cluster.sources)
+        if find(version, cache=cache, sources=sources, addons=addons) is None:
+            await check_sources(version, sources, addons=addons)
         # Both take minutes the first time, one of the processor and one of the network.
         async with asyncio.TaskGroup() as group:
-            group.create_task(obtain(cluster.kubernetes.version, cluster.sources, cache=cache, progress=terminal))
+            group.create_task(obtain(version, sources, cache=cache, progress=terminal, addons=addons))
             group.create_task(machines.ensure_images(_lab(file, cluster), cache=cache, progress=terminal))
         started = time.monotonic()
         await machines.up(_lab(file, cluster), cache=cache, progress=terminal)
@@ -86,5 +87,6 @@ def demo(*, file: File = Path("lab/cluster.yaml"), repeat: int = 1) -> int:
 
 def _lab(file: Path, cluster: Cluster) -> machines.Lab:
     paths = files.LabPaths(file)
-    files.make_keys(paths, cluster)
-    return machines.Lab(paths, files.read_lab(paths), cluster)
+    lab = machines.Lab(paths, files.read_lab(paths), cluster)
+    files.make_keys(paths, cluster.name, lab.machines.values())
+    return lab

@@ -33,12 +33,13 @@ AllowOutage = Annotated[bool, Parameter(negative=())]
 
 def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
     """Show the drills: what each breaks, and the outage that the design allows."""
-    from haplane.drills.catalogue import ELSEWHERE, MATRIX
+    from haplane.drills.catalogue import MATRIX, suite
 
     design = _design(file)
-    # On whichever machine: the first stands for all.
-    machine = design.cluster.balancers[0].name
-    budgets = [(drill, drill.budget_of(design, [machine])) for drill in MATRIX if drill.has_meaning(design)]
+    usual, quick = suite(design), suite(design, quick=True)
+    # On whichever machine that may play the part: the first stands for all.
+    those = [(drill, machines) for drill in MATRIX if (machines := drill.example(design))]
+    budgets = [(drill, drill.budget_of(design, machines)) for drill, machines in those]
     listed = [(drill, budget.typical_s, budget.worst_s) for drill, budget in budgets]
     if json:
         drills = [
@@ -46,8 +47,8 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
                 "name": drill.name,
                 "breaks": drill.sentence,
                 "on": drill.who.value,
-                "quick": drill.quick,
-                "only_in_matrix": drill in ELSEWHERE,
+                "quick": drill in quick,
+                "only_in_matrix": drill not in usual,
                 "budget_worst_s": round(worst_s, 4) if math.isfinite(worst_s) else None,
             }
             for drill, _, worst_s in listed
@@ -55,7 +56,7 @@ def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
         show_json({"version": 1, "drills": drills})
         return
     for drill, typical_s, worst_s in listed:
-        when = " (quick suite)" if drill.quick else " (suite --matrix)" if drill in ELSEWHERE else ""
+        when = " (quick suite)" if drill in quick else "" if drill in usual else " (suite --matrix)"
         print(f"{drill.name}{when}: {drill.sentence}")
         if math.isfinite(worst_s):
             print(f"  budget: {typical_s:.2f} s typically, {worst_s:.2f} s at worst")
@@ -161,10 +162,7 @@ def suite(
     if quick + matrix + bool(only) > 1:
         raise UsageError("of --quick, --matrix and --only at most one can be given")
     design = _design(file)
-    every = catalogue.MATRIX if matrix else catalogue.DRILLS
-    wanted = [catalogue.find(name) for name in only] or [
-        drill for drill in every if drill.has_meaning(design) and (drill.quick or not quick)
-    ]
+    wanted = [catalogue.find(name) for name in only] or catalogue.suite(design, quick=quick, matrix=matrix)
     previous = report_of.read_json(against) if against else None
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 
@@ -227,12 +225,13 @@ def chaos(
     if minutes <= 0:
         raise UsageError("--minutes must be more than 0")
     design = _design(file)
-    machine = design.cluster.balancers[0].name
     wanted = [
         drill
-        for drill in catalogue.DRILLS
-        if drill.has_meaning(design) and math.isfinite(drill.budget_of(design, [machine]).worst_s)
+        for drill in catalogue.suite(design)
+        if math.isfinite(drill.budget_of(design, drill.example(design)).worst_s)
     ]
+    if not wanted:
+        raise UsageError("no drill of this design has an end that is known", where=str(file))
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 
     async def work(terminal: Terminal) -> SuiteReport:

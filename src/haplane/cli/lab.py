@@ -26,6 +26,7 @@ def up(
     name: str = "lab",
     subnet: str = files.SUBNET,
     image: Literal["full", "bare"] = "full",
+    like: Path | None = None,
 ) -> None:
     """Make the lab's machines: image, network, containers, keys; and cluster.yaml, unless it is there.
 
@@ -43,12 +44,22 @@ def up(
         Network of a new lab, inside this host only.
     image
         Machines of a new lab: full have all packages, bare have only systemd and sshd (the client stays full).
+    like
+        A cluster.yaml of yours, rehearsed: a new lab gets its design, on addresses of this host. Where the endpoint
+        belongs to a load balancer of yours, a machine called outer stands in for it.
     """
     check_host()
     paths = files.LabPaths(file)
     cache = cache_folder()
     files.write_default(
-        paths, name=name, version=version, subnet=_network(subnet), control_plane=nodes, image=image, cache=cache
+        paths,
+        name=name,
+        version=version,
+        subnet=_network(subnet),
+        control_plane=nodes,
+        image=image,
+        cache=cache,
+        like=like,
     )
 
     async def work(terminal: Terminal) -> None:
@@ -71,7 +82,7 @@ def status(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
         show_json({"version": 1, "machines": [{"name": one.machine, "state": one.state} for one in seen]})
         return
     states = {one.machine: one.state for one in seen}
-    for machine in lab.cluster.machines.values():
+    for machine in lab.machines.values():
         print(f"{machine.name:12} {machine.address!s:16} {states.get(machine.name, 'not made')}")
 
 
@@ -106,5 +117,5 @@ def _lab(file: Path) -> machines.Lab:
     settings = files.read_lab(paths)
     cluster = load_cluster(file)
     lab = machines.Lab(paths, settings, cluster)
-    files.make_keys(paths, cluster)
+    files.make_keys(paths, cluster.name, lab.machines.values())
     return lab

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
-from haplane.components.settings import Settings
+from haplane.components.settings import Setting, Settings
 from haplane.model.bundle import BundleManifest
 from haplane.model.cluster import Address, Cluster, KeyPath, Machine, Role, Sections
 
@@ -14,7 +15,7 @@ from haplane.model.cluster import Address, Cluster, KeyPath, Machine, Role, Sect
 STATE = "/var/lib/haplane"
 LIBEXEC = "/usr/local/lib/haplane"
 RUN = "/run/haplane"
-# The balancer's health page: loopback only. keepalived asks it.
+# The balancer's health page. keepalived asks it, and a load balancer of yours in front; see `health_is_public`.
 HEALTH_PORT = 8404
 # The slice of what clients depend on, see `host`.
 SLICE = "haplane.slice"
@@ -208,7 +209,7 @@ class Balancer:
     name: of the component, its unit and its key in cluster.yaml; title: as people call it. health_path: of its health
     page, which answers as long as it works; knows_the_ready: with 503 while it knows of no apiserver that is ready.
     authority: where its machines have the cluster's CA certificate. settings: what it is told, given: of that by the
-    file.
+    file; health: the line that says where its health page is.
     """
 
     name: str
@@ -220,6 +221,7 @@ class Balancer:
     settings: Callable[[View], Settings]
     given: Callable[[View], Given]
     room: Callable[[View], Room]
+    health: Callable[[View], Mapping[str, Setting]]
     design: Callable[[View], ComponentDesign]
 
     @property
@@ -230,6 +232,20 @@ class Balancer:
     def down_file(self) -> str:
         """keepalived follows it: 0 while the balancer runs, 1 from the moment it ends."""
         return f"{RUN}/{self.name}-down"
+
+
+def loopbacks(cluster: Cluster) -> tuple[Address, ...]:
+    """Where a machine reaches what listens on itself alone: one address for each IP version of the endpoint."""
+    of_version: dict[int, Address] = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
+    return tuple(of_version[vip.version] for vip in cluster.endpoint.vips)
+
+
+def health_is_public(cluster: Cluster) -> bool:
+    """Is the health page for others than the machine itself? It says no more than yes or no."""
+    return cluster.endpoint.is_behind_another
+
+
+HEALTH_IS_PUBLIC = "a load balancer in front asks each balancer whether it may send clients there"
 
 
 def join_host_port(address: Address, port: int) -> str:

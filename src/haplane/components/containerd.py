@@ -29,7 +29,7 @@ version = 2
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = {{ systemd_cgroup }}
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "{{ plugins }}"
     conf_dir = "/etc/cni/net.d"
 """
 
@@ -55,17 +55,35 @@ CNI = """\
 """
 
 
+# flannel writes /run/flannel/subnet.env, from which its plugin makes a bridge.
+FLANNEL_CNI = """\
+{
+  "cniVersion": "0.3.1",
+  "name": "haplane",
+  "plugins": [
+    {"type": "flannel", "delegate": {"hairpinMode": true, "isDefaultGateway": true}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+  ]
+}
+"""
+
+# Where containerd looks for plugins: those of the distribution's package are there.
+PLUGINS = "/usr/lib/cni"
+
+
 def design(view: View) -> ComponentDesign:
     driver = view.cluster.kubelet.get("cgroupDriver", "systemd")
     config = render(
         CONFIG,
         pause=view.bundle.pause_image if view.bundle else PAUSE,
         systemd_cgroup="true" if driver == "systemd" else "false",
+        plugins=PLUGINS,
         extra=[(key, _toml(value)) for key, value in view.cluster.containerd.items()],
     )
     files = [File("/etc/containerd/config.toml", config)]
-    if view.cluster.kubernetes.cni is Cni.BRIDGE:
-        files.append(File("/etc/cni/net.d/10-haplane.conflist", _cni(view)))
+    if view.cluster.kubernetes.cni is not Cni.NONE:
+        content = FLANNEL_CNI if view.cluster.kubernetes.cni is Cni.FLANNEL else _bridge(view)
+        files.append(File("/etc/cni/net.d/10-haplane.conflist", content))
     return ComponentDesign(
         name="containerd",
         packages=PACKAGES,
@@ -79,7 +97,7 @@ def design(view: View) -> ComponentDesign:
     )
 
 
-def _cni(view: View) -> str:
+def _bridge(view: View) -> str:
     network = view.cluster.kubernetes.pods[0]
     prefix = 24 if network.version == 4 else 64
     subnets = network.subnets(new_prefix=max(prefix, network.prefixlen))

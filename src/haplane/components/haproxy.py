@@ -1,4 +1,4 @@
-"""HAProxy: one on each control-plane node, in front of all apiservers.
+"""HAProxy: one on each control-plane node, in front of all apiservers; and if asked for one on each worker, for itself.
 
 Sources: the HAProxy 3.0 configuration manual (keywords named below); the values were measured.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from haplane.components import waiting
 from haplane.components.base import (
+    HEALTH_IS_PUBLIC,
     HEALTH_PORT,
     RUN,
     SLICE,
@@ -24,7 +25,9 @@ from haplane.components.base import (
     Load,
     Room,
     View,
+    health_is_public,
     join_host_port,
+    loopbacks,
 )
 from haplane.components.settings import Setting, Settings, lines, one_line, overridden, time_ms, whole
 from haplane.components.templates import render
@@ -49,7 +52,7 @@ global
 defaults
 {{ defaults }}
 frontend health
-  bind 127.0.0.1:{{ health_port }}
+{{ health }}\
   mode http
   monitor-uri /healthz
   http-request return status 503 if { path {{ serving_path }} } { nbsrv(apiservers) eq 0 }
@@ -177,12 +180,53 @@ def settings(view: View) -> Settings:
             "on-error": Setting("mark-down", "at once, not after the next checks"),
         },
     }
+    if not _is_reached_by_clients(view):
+        derived = {section: {**lines, **_of_a_worker(view).get(section, {})} for section, lines in derived.items()}
     return overridden(derived, *given(view))
 
 
+def _is_reached_by_clients(view: View) -> bool:
+    return view.machine in view.cluster.balancers
+
+
+def _of_a_worker(view: View) -> Settings:
+    """What is different where only the machine itself connects, and where there may be hundreds of them."""
+    binds = [join_host_port(address, view.cluster.endpoint.port) for address in loopbacks(view.cluster)]
+    return {
+        "defaults": {
+            "timeout check": Setting("1s", "a hung apiserver is one that takes longer"),
+        },
+        "frontend": {
+            "bind": Setting(",".join(binds), "for this machine alone"),
+        },
+        "backend": {
+            "balance": Setting(
+                "random(2)", "a few connections from each of many machines: the first is not always one"
+            ),
+        },
+        "default-server": {
+            "inter": Setting("2s", "each check is a handshake, and there may be hundreds of workers"),
+            "fastinter": Setting("500ms", "between checks once one has failed"),
+            "downinter": Setting("2s", "how soon one that is back is seen"),
+            "fall": Setting("3", "a stall of a second is no death"),
+        },
+    }
+
+
+def health(view: View) -> Mapping[str, Setting]:
+    """Where the health page is, by keyword."""
+    if not health_is_public(view.cluster) or not _is_reached_by_clients(view):
+        return {"bind": Setting(f"127.0.0.1:{HEALTH_PORT}")}
+    only_4 = {address.version for address in view.machine.addresses} == {4}
+    return {"bind": Setting(f"*:{HEALTH_PORT}" if only_4 else f"[::]:{HEALTH_PORT} v4v6", HEALTH_IS_PUBLIC)}
+
+
 def given(view: View) -> Given:
-    """Where cluster.yaml speaks of it."""
-    return (("haproxy",), view.cluster.haproxy), (("machines", view.machine.name, "haproxy"), view.machine.haproxy)
+    """Where cluster.yaml speaks of it. Where clients connect is not where a worker does."""
+    common = view.cluster.haproxy
+    if not _is_reached_by_clients(view):
+        common = {section: lines for section, lines in common.items() if section != "frontend"}
+    return (("haproxy",), common), (("machines", view.machine.name, "haproxy"), view.machine.haproxy)
 
 
 ENABLE = "systemctl daemon-reload\nsystemctl enable -q haproxy"
@@ -270,7 +314,7 @@ def design(view: View) -> ComponentDesign:
         CONFIG,
         global_=lines(chosen["global"]),
         defaults=lines(chosen["defaults"]),
-        health_port=HEALTH_PORT,
+        health=lines(health(view)),
         serving_path=SERVING_PATH,
         frontend=lines(chosen["frontend"]),
         backend=lines(chosen["backend"]),
@@ -316,6 +360,7 @@ BALANCER = Balancer(
     settings=settings,
     given=given,
     room=room,
+    health=health,
     design=design,
 )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from haplane.components.base import LIBEXEC, SLICE, STATE, ComponentDesign, File, FileSet, Load, View
+from haplane.model.bundle import Addon
+from haplane.model.cluster import Proxy
 
 PACKAGES = (
     *("iproute2", "iptables", "conntrack", "socat", "ethtool", "kmod", "procps", "curl", "mount", "tar", "psmisc"),
@@ -19,6 +21,25 @@ net.ipv4.ip_forward = 1
 net.ipv4.tcp_retries2 = 8
 -net.bridge.bridge-nf-call-iptables = 1
 -net.bridge.bridge-nf-call-ip6tables = 1
+"""
+
+# kubeadm asks for it where pods or machines have IPv6 addresses.
+SYSCTL6 = """\
+net.ipv6.conf.all.forwarding = 1
+net.ipv6.conf.default.forwarding = 1
+"""
+# A kernel that forwards takes no default route from routers any more where accept_ra is 1 (ip-sysctl.rst): with 2 it
+# does. Where somebody else configures the network it is 0, and stays so.
+ROUTERS_FILE = "/etc/sysctl.d/91-haplane-routers.conf"
+FORWARD6 = f"""\
+for file in /proc/sys/net/ipv6/conf/*/accept_ra; do
+  name=${{file#/proc/sys/net/ipv6/conf/}}; name=${{name%/accept_ra}}
+  case $name in all | default | lo) continue ;; esac
+  [ "$(cat "$file")" = 1 ] || continue
+  echo "net/ipv6/conf/$name/accept_ra = 2" >> {ROUTERS_FILE}
+  echo 2 > "$file"
+done
+for line in net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.forwarding=1; do sysctl -q -w "$line"; done
 """
 
 # Whatever else a machine has to do, the balancer and the VIP come first: they take little, and a holder of the VIP that
@@ -44,17 +65,26 @@ sh {LIBEXEC}/endpoint-host
 
 
 def design(view: View) -> ComponentDesign:
+    cluster = view.cluster
+    networks = (*cluster.kubernetes.pods, *cluster.kubernetes.services, *view.machine.addresses)
+    has_ipv6 = any(one.version == 6 for one in networks)
     files = (
         File("/etc/modules-load.d/haplane.conf", MODULES),
-        File("/etc/sysctl.d/90-haplane.conf", SYSCTL),
+        File("/etc/sysctl.d/90-haplane.conf", SYSCTL + (SYSCTL6 if has_ipv6 else "")),
         File(f"/etc/systemd/system/{SLICE}", SLICE_UNIT),
         File(f"{LIBEXEC}/endpoint-host", _endpoint_host(view), mode=0o755),
     )
+    # kube-proxy's and flannel's images may have no nft of their own.
+    proxies = Addon.KUBE_PROXY in view.cluster.addons and view.machine in view.cluster.nodes
+    needs_nft = proxies and view.cluster.kubernetes.proxy is Proxy.NFTABLES
     return ComponentDesign(
         name="host",
-        packages=PACKAGES,
+        packages=(*PACKAGES, *(("nftables",) if needs_nft else ())),
         file_sets=(FileSet(files),),
-        load=Load(APPLY, "load kernel modules, set sysctls and the endpoint's name in /etc/hosts"),
+        load=Load(
+            APPLY + (FORWARD6 if has_ipv6 else ""),
+            "load kernel modules, set sysctls and the endpoint's name in /etc/hosts",
+        ),
     )
 
 

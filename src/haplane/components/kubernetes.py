@@ -10,11 +10,13 @@ from collections.abc import Mapping
 import yaml
 
 from haplane.components import etcd
-from haplane.components.base import STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
-from haplane.model.cluster import APISERVER_PORT, Cluster, EtcdTopology, Value
+from haplane.components.base import STATE, ComponentDesign, File, FileSet, Load, View, join_host_port, loopbacks
+from haplane.model.cluster import APISERVER_PORT, Cluster, Role, Value
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
+# As an argument of kubectl on a control-plane node.
+KUBECONFIG = "--kubeconfig /etc/kubernetes/admin.conf"
 CONFIG_FOLDER = "/etc/haplane"
 INIT_FILE = f"{CONFIG_FOLDER}/kubeadm-init.yaml"
 PATCHES = f"{CONFIG_FOLDER}/patches"
@@ -59,8 +61,9 @@ StartLimitIntervalSec=0
 # Before kubeadm has written it there is nothing to run.
 ConditionPathExists=/var/lib/kubelet/config.yaml
 [Service]
-# Static pods that were taken away for a moment when the machine lost its power.
+# What was taken away for a moment when the machine lost its power.
 ExecStartPre=-/bin/sh -c 'cp -n {PARKED}/*.yaml /etc/kubernetes/manifests/ 2>/dev/null'
+ExecStartPre=-/bin/sh -c 'cp -n {PARKED}/pki/* /etc/kubernetes/pki/ 2>/dev/null'
 ExecStart=/usr/local/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
 --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS
 EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
@@ -88,11 +91,12 @@ def kubelet_design(view: View) -> ComponentDesign:
 
 def kubeadm_design(view: View) -> ComponentDesign:
     patches = [File(f"{PATCHES}/kube-apiserver+strategic.yaml", API_SERVER_PATCH)]
-    if view.cluster.etcd.topology is EtcdTopology.STACKED:
+    if view.cluster.is_stacked:
         patches.append(File(f"{PATCHES}/etcd+strategic.yaml", ETCD_PATCH))
     return ComponentDesign(
         name="kubeadm",
-        packages=(),
+        # For the certificate with which an apiserver asks an etcd on other machines.
+        packages=() if view.cluster.is_stacked else ("openssl",),
         file_sets=(
             FileSet(tuple(patches)),
             FileSet(
@@ -115,7 +119,7 @@ def init_file(view: View) -> str:
         "patches": {"directory": PATCHES},
         # kubeadm makes one in any case; without this it would be good for a day.
         "bootstrapTokens": [{"ttl": "1h0m0s"}],
-        # Their images come with the workers' part of a cluster.
+        # The add-ons are haplane's own: kubeadm's cannot be changed.
         "skipPhases": ["addon/coredns", "addon/kube-proxy"],
     }
     configuration: dict[str, Value] = {
@@ -154,8 +158,8 @@ def init_file(view: View) -> str:
     return _yaml(documents)
 
 
-def join_file(view: View, *, token: str, authority_hash: str, certificate_key: str, via: str) -> str:
-    """JoinConfiguration for a control-plane node.
+def join_file(view: View, *, token: str, authority_hash: str, certificate_key: str | None, via: str) -> str:
+    """JoinConfiguration for a control-plane node; of a worker, without certificate_key.
 
     via: host:port of an apiserver that answers. token and certificate_key are secrets with a short life: the file
     lives in a tmpfs on the machine while kubeadm runs.
@@ -166,10 +170,11 @@ def join_file(view: View, *, token: str, authority_hash: str, certificate_key: s
         "discovery": {
             "bootstrapToken": {"apiServerEndpoint": via, "token": token, "caCertHashes": [authority_hash]},
         },
-        "controlPlane": {"localAPIEndpoint": _local_endpoint(view), "certificateKey": certificate_key},
         "nodeRegistration": _registration(view),
-        "patches": {"directory": PATCHES},
     }
+    if certificate_key is not None:
+        join["controlPlane"] = {"localAPIEndpoint": _local_endpoint(view), "certificateKey": certificate_key}
+        join["patches"] = {"directory": PATCHES}
     return _yaml([_merged(join, view.cluster.kubeadm.get("JoinConfiguration", {}))])
 
 
@@ -189,13 +194,13 @@ def certificate_names(cluster: Cluster) -> list[Value]:
 
 def _etcd(view: View) -> dict[str, Value]:
     """Where etcd is, and its timers where they are not its own defaults."""
-    if view.cluster.etcd.topology is EtcdTopology.EXTERNAL:
+    if not view.cluster.is_stacked:
         return {
             "external": {
                 "endpoints": [*etcd.client_urls(view.cluster)],
-                "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
-                "certFile": "/etc/kubernetes/pki/apiserver-etcd-client.crt",
-                "keyFile": "/etc/kubernetes/pki/apiserver-etcd-client.key",
+                "caFile": etcd.CLIENT_CA,
+                "certFile": etcd.CLIENT_CERT,
+                "keyFile": etcd.CLIENT_KEY,
             }
         }
     heartbeat, election = etcd.heartbeat_ms(view), etcd.election_ms(view)
@@ -213,6 +218,13 @@ def control_plane_endpoint(view: View) -> str:
     return f"{endpoint.host}:{endpoint.port}" if endpoint.host else join_host_port(endpoint.vip.ip, endpoint.port)
 
 
+def kubelet_server(view: View) -> str:
+    """Where a worker's kubelet reaches the API: its own balancer, or the endpoint, as kubeadm leaves it."""
+    beside = view.cluster.balancer_on_workers and view.machine in view.cluster.running_balancer
+    port = view.cluster.endpoint.port
+    return f"https://{join_host_port(loopbacks(view.cluster)[0], port) if beside else control_plane_endpoint(view)}"
+
+
 def _minor(cluster: Cluster) -> int:
     return int(cluster.kubernetes.version.split(".")[1])
 
@@ -222,11 +234,14 @@ def _local_endpoint(view: View) -> Value:
 
 
 def _registration(view: View) -> Value:
+    # By itself kubeadm keeps pods off every control-plane machine, also where they are wanted.
+    open_to_all: dict[str, Value] = {"taints": []} if Role.WORKER in view.machine.roles else {}
     return {
         "name": view.machine.name,
         "criSocket": "unix:///run/containerd/containerd.sock",
         # Pinned, so that the VIP is never taken for the node's address.
         "kubeletExtraArgs": [{"name": "node-ip", "value": ",".join(map(str, view.machine.addresses))}],
+        **open_to_all,
     }
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from haplane.components.base import (
+    HEALTH_IS_PUBLIC,
     HEALTH_PORT,
     RUN,
     SLICE,
@@ -26,6 +28,7 @@ from haplane.components.base import (
     Load,
     Room,
     View,
+    health_is_public,
     join_host_port,
 )
 from haplane.components.settings import Setting, Settings, lines, overridden, parameters, whole
@@ -68,7 +71,7 @@ events {
 http {
   access_log off;
   server {
-    listen 127.0.0.1:{{ health_port }};
+{{ health }}\
     return 200;
   }
 }
@@ -149,6 +152,14 @@ def settings(view: View) -> Settings:
         },
     }
     return overridden(derived, *given(view))
+
+
+def health(view: View) -> Mapping[str, Setting]:
+    """Where the health page is, by directive."""
+    if not health_is_public(view.cluster):
+        return {"listen": Setting(f"127.0.0.1:{HEALTH_PORT}")}
+    only_4 = {address.version for address in view.machine.addresses} == {4}
+    return {"listen": Setting(f"{HEALTH_PORT}" if only_4 else f"[::]:{HEALTH_PORT} ipv6only=off", HEALTH_IS_PUBLIC)}
 
 
 def given(view: View) -> Given:
@@ -259,7 +270,7 @@ def design(view: View) -> ComponentDesign:
         CONFIG,
         main=lines(chosen["main"], indent="", end=";"),
         events=lines(chosen["events"], end=";"),
-        health_port=HEALTH_PORT,
+        health=lines(health(view), indent="    ", end=";"),
         stream=lines(chosen["stream"], end=";"),
         upstream=lines(chosen["upstream"], indent="    ", end=";"),
         server_parameters=parameters(chosen["upstream-server"]),
@@ -296,5 +307,6 @@ BALANCER = Balancer(
     settings=settings,
     given=given,
     room=room,
+    health=health,
     design=design,
 )

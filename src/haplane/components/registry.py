@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from haplane.components import containerd, etcd, host, keepalived, kubernetes
+from haplane.components import addons, containerd, etcd, etcd_watch, host, keepalived, kubernetes
 from haplane.components.balancer import balancer_of
 from haplane.components.base import ComponentDesign, View
-from haplane.model.cluster import Cluster, EndpointOwner, EtcdTopology, Machine, Role
+from haplane.model.cluster import Cluster, Machine, Role
 
 _NODES = {Role.CONTROL_PLANE, Role.WORKER}
 
@@ -20,21 +20,25 @@ def _is_control_plane(cluster: Cluster, machine: Machine) -> bool:
     return Role.CONTROL_PLANE in machine.roles
 
 
-def _is_reached_by_clients(cluster: Cluster, machine: Machine) -> bool:
-    return Role(cluster.balancer) in machine.roles
+def _runs_the_balancer(cluster: Cluster, machine: Machine) -> bool:
+    return machine in cluster.running_balancer
 
 
 def _may_hold_the_vip(cluster: Cluster, machine: Machine) -> bool:
-    return _is_reached_by_clients(cluster, machine) and cluster.endpoint.by is EndpointOwner.KEEPALIVED
+    return machine in cluster.vip_sharers
 
 
 def _is_external_etcd(cluster: Cluster, machine: Machine) -> bool:
-    return cluster.etcd.topology is EtcdTopology.EXTERNAL and Role.ETCD in machine.roles
+    return not cluster.is_stacked and machine in cluster.etcd_members
+
+
+def _asks_external_etcd(cluster: Cluster, machine: Machine) -> bool:
+    return not cluster.is_stacked and machine in cluster.control_plane
 
 
 def _is_changed(cluster: Cluster, machine: Machine) -> bool:
     """Clients only ask: nothing is installed there."""
-    return machine.roles != {Role.CLIENT}
+    return machine in cluster.managed
 
 
 def _balancer_design(view: View) -> ComponentDesign | None:
@@ -48,8 +52,10 @@ _COMPONENTS: tuple[tuple[Callable[[View], ComponentDesign | None], Callable[[Clu
     (kubernetes.kubelet_design, _is_node),
     (kubernetes.kubeadm_design, _is_control_plane),
     (etcd.design, _is_external_etcd),
-    (_balancer_design, _is_reached_by_clients),
+    (etcd_watch.design, _asks_external_etcd),
+    (_balancer_design, _runs_the_balancer),
     (keepalived.design, _may_hold_the_vip),
+    (addons.design, _is_control_plane),
 )
 
 

@@ -300,9 +300,14 @@ def is_used(cluster: Cluster) -> bool:
     return moves and knows and cluster.failover.tell_clients
 
 
+def _is_used_on(view: View) -> bool:
+    """A worker's own balancer has no clients that could come to another one."""
+    return is_used(view.cluster) and view.machine in view.cluster.balancers
+
+
 def haproxy_settings(view: View) -> Settings:
     """What HAProxy needs besides in `global` and in the frontend of the endpoint."""
-    if not is_used(view.cluster):
+    if not _is_used_on(view):
         return {"global": {}, "frontend": {}}
     vips = " ".join(str(vip.ip) for vip in view.cluster.endpoint.vips)
     return {
@@ -319,7 +324,7 @@ def haproxy_settings(view: View) -> Settings:
 
 def haproxy_sections(view: View) -> str:
     """What comes after the other sections of haproxy.cfg."""
-    if not is_used(view.cluster):
+    if not _is_used_on(view):
         return ""
     peers = [(one.name, join_host_port(one.address, PEERS_PORT)) for one in view.cluster.balancers]
     return render(CLIENTS, peers=peers)
@@ -327,7 +332,7 @@ def haproxy_sections(view: View) -> str:
 
 def haproxy_files(view: View) -> tuple[File, ...]:
     """What keeps the replicas alive."""
-    if not is_used(view.cluster):
+    if not _is_used_on(view):
         return ()
     return (
         File(KEEP_FILE, KEEP, mode=0o755),
@@ -338,7 +343,7 @@ def haproxy_files(view: View) -> tuple[File, ...]:
 
 def haproxy_commands(view: View) -> str:
     """Shell commands for when those files are there: the timer on or, if clients are not told, off."""
-    if is_used(view.cluster):
+    if _is_used_on(view):
         return f"systemctl enable -q {TIMER}\nsystemctl start {TIMER}"
     return f"systemctl disable -q --now {TIMER} 2>/dev/null || true"
 

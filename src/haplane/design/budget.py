@@ -11,17 +11,17 @@ the configured one); those of `leaving`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from haplane.components import etcd, keepalived
+from haplane.components import etcd, etcd_watch, keepalived
 from haplane.components.balancer import balancer_of
-from haplane.components.base import Balancer
+from haplane.components.base import HEALTH_PORT
 from haplane.components.settings import milliseconds
 from haplane.design import leaving
 from haplane.design.design import Design
 from haplane.design.link import AVOID, HANDSHAKE_S, LEAVE, Link
-from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
+from haplane.model.cluster import BalancerRole, Cluster, EndpointOwner, Role
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,6 @@ ANNOUNCE_S = (0.002, 0.010)  # the address on the interface to a switch that kno
 EXIT_NOTICED_S = (0.040, 0.100)  # a dead daemon to the end of its unit's ExecStopPost, which starts a shell
 VOTE_S = (0.010, 0.050)  # etcd: pre-vote, vote and the new leader's first entry, each a round trip and a write
 
-# kube-apiserver's client of etcd: asks after so long without an answer, gives up after so much more.
-ETCD_CLIENT_S = 30 + 10
-
 # Of clients, where nobody says otherwise.
 REQUEST_INTERVAL_S = 0.02
 
@@ -62,6 +59,9 @@ ADVERT = "keepalived.vrrp_instance.advert_int"
 CHECK_INTERVAL = "keepalived.vrrp_script.interval"
 ELECTION = "etcd.election"
 SKEW = "(256 - priority) / 256 * advert_int"
+
+# What may happen to a process, and how that is said.
+_ENDS = (("death", "dies"), ("hang", "hangs"))
 
 NEW = "new connections"
 NOTHING = "nothing a client sees"
@@ -81,14 +81,45 @@ def budgets(design: Design, *, request_interval_s: float = REQUEST_INTERVAL_S) -
     )
 
 
-def power_off_vip_holder(design: Design, holder: str, *, request_interval_s: float) -> Budget:
-    """The longest time without an answer for new connections when the machine that holds the VIP loses its power."""
+def power_off_vip_holder(design: Design, holder: str, *, request_interval_s: float, also: Sequence[str] = ()) -> Budget:
+    """The longest time without an answer for new connections when the machine that holds the VIP loses its power.
+
+    also: machines that lose theirs at the same moment.
+    """
     if design.cluster.endpoint.by is EndpointOwner.EXTERNAL:
-        links: tuple[Link, ...] = (_outside(),)
+        links: tuple[Link, ...] = (_outside(design.cluster),)
     else:
-        rivals = _rivals(_vrrp(design), holder)
-        links = (*endpoint_moves(*rivals, request_interval_s), *_avoid_apiserver_of(design, holder))
-    return Budget("power-off-vip-holder", links, f"power-off of {holder}, which holds the VIP", NEW)
+        rivals = _rivals(_vrrp(design), holder, *also)
+        links = (*endpoint_moves(*rivals, request_interval_s), *_avoid_apiservers_of(design, holder, *also))
+    sentence = f"power-off of {holder}, which holds the VIP" + "".join(f", and of {name}" for name in also)
+    return Budget("power-off-vip-holder", links, sentence, NEW)
+
+
+def power_off_nodes(design: Design, *, request_interval_s: float, lost: int = 1) -> Budget:
+    """So many control-plane nodes lose their power, none of which holds the VIP."""
+    cluster, count = design.cluster, len(design.cluster.control_plane)
+    sentence = _OTHER_NODE_OFF if lost == 1 else f"power-off of {lost} control-plane nodes that do not hold the VIP"
+    affects = f"{'one' if lost == 1 else lost} in {count} new connections"
+    if cluster.endpoint.by is EndpointOwner.EXTERNAL and cluster.balancer is BalancerRole.CONTROL_PLANE:
+        # The balancer beside it is lost, too.
+        links, sentence = (_outside(cluster),), "power-off of a control-plane node, and of the balancer there"
+    elif balancer_of(cluster):
+        links = (leaving.silent(design, lost),)
+    else:
+        idle = Link("none", 0.0, 0.0, "nobody asks an apiserver without the VIP")
+        return Budget("power-off-control-plane-node", (idle,), sentence, NOTHING)
+    return Budget("power-off-control-plane-node", (*links, _reconnect(request_interval_s)), sentence, affects)
+
+
+def power_off_etcd_leader(design: Design, *, request_interval_s: float, nodes: int = 0) -> Budget:
+    """The machine of the leader of an external etcd loses its power, and so many control-plane nodes with it."""
+    lost = _leader_is_lost(design, request_interval_s)
+    client = (_beyond(_other_member("power-off"), lost),) if len(design.cluster.etcd_members) > 2 else ()
+    silent = (leaving.silent(design, nodes),) if nodes and balancer_of(design.cluster) else ()
+    sentence = "power-off of the machine of etcd's leader"
+    if nodes:
+        sentence += f" and of {'a' if nodes == 1 else nodes} control-plane node{'s' if nodes > 1 else ''}"
+    return Budget("power-off-etcd-leader", (*lost, *client, *silent), sentence, WRITES)
 
 
 # -- the VIP
@@ -153,18 +184,28 @@ def _nobody_takes_over() -> Link:
     return Link("detect", math.inf, math.inf, because, setting="machines")
 
 
-def _outside() -> Link:
-    because = "a load balancer of yours has the address: no VRRP of ours moves it, and its timers are not known here"
-    return Link("your load balancer", math.inf, math.inf, because, setting="endpoint.by")
+def _outside(cluster: Cluster) -> Link:
+    balancer = balancer_of(cluster)
+    asked = f"port {HEALTH_PORT} of each balancer for {balancer.health_path}" if balancer else "apiservers for /readyz"
+    because = (
+        "a load balancer of yours has the address, and sends clients there until its own health checks have failed as "
+        "often as you told it; its timers are not known here (every 2 s, 3 failures, a timeout of 1 s: 7 s). "
+        f"Let it ask {asked}"
+    )
+    formula = "yours: interval * fall + timeout"
+    return Link("your load balancer", math.inf, math.inf, because, formula, "endpoint.by")
 
 
 def _vrrp(design: Design) -> dict[str, keepalived.Timing]:
     return {one.name: keepalived.timing(design.view(one.name)) for one in design.cluster.balancers}
 
 
-def _rivals(vrrp: Mapping[str, keepalived.Timing], holder: str) -> tuple[float, int | None]:
-    """The holder's advert interval in ms, which backups learn from it, and the best backup's priority."""
-    others = (one.priority for name, one in vrrp.items() if name != holder)
+def _rivals(vrrp: Mapping[str, keepalived.Timing], holder: str, *lost: str) -> tuple[float, int | None]:
+    """The holder's advert interval in ms, which backups learn from it, and the best backup's priority.
+
+    lost: machines that are gone as well.
+    """
+    others = (one.priority for name, one in vrrp.items() if name not in (holder, *lost))
     return vrrp[holder].advert_ms, max(others, default=None)
 
 
@@ -172,7 +213,7 @@ def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     cluster = design.cluster
     balancer = balancer_of(cluster)
     if cluster.endpoint.by is EndpointOwner.EXTERNAL:
-        yield from _budgets_outside(balancer)
+        yield from _budgets_outside(cluster)
         return
     vrrp = _vrrp(design)
     holder = _worst_holder(vrrp)
@@ -181,7 +222,7 @@ def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     yield power_off_vip_holder(design, holder, request_interval_s=interval_s)
     yield Budget(
         "cut-vip-holder",
-        (*silent, *_avoid_apiserver_of(design, holder)),
+        (*silent, *_avoid_apiservers_of(design, holder)),
         f"the network of {holder}, which holds the VIP, is cut; once healed, two hold it for an advert at most",
         NEW,
     )
@@ -213,21 +254,21 @@ def _check_times_out_on(holder: keepalived.Timing) -> Link:
     return check_times_out(holder.check_interval_ms, holder.check_timeout_ms, holder.check_fall)
 
 
-def _budgets_outside(balancer: Balancer | None) -> Iterator[Budget]:
+def _budgets_outside(cluster: Cluster) -> Iterator[Budget]:
     """What a load balancer of yours in front decides."""
+    balancer = balancer_of(cluster)
     faults = [
         ("power-off-control-plane-node", "power-off of a control-plane node"),
         ("apiserver-death", "an apiserver dies"),
         ("apiserver-hang", "an apiserver hangs"),
     ]
     if balancer:
-        faults = [
-            ("power-off-balancer", f"power-off of a machine that runs {balancer.title}"),
-            (f"{balancer.name}-death", f"{balancer.title} dies"),
-            (f"{balancer.name}-hang", f"{balancer.title} hangs"),
-        ]
+        faults = [(f"{balancer.name}-{how}", f"{balancer.title} {what}") for how, what in _ENDS]
+    if balancer and cluster.balancer is BalancerRole.BALANCER:
+        # Beside an apiserver it is power-off-control-plane-node.
+        faults.append(("power-off-balancer", f"power-off of a machine that runs {balancer.title}"))
     for fault, sentence in faults:
-        yield Budget(fault, (_outside(),), sentence, NEW)
+        yield Budget(fault, (_outside(cluster),), sentence, NEW)
 
 
 def _two_holders(advert_ms: float, priority: int | None, both_run: str) -> Link:
@@ -246,10 +287,10 @@ def _two_holders(advert_ms: float, priority: int | None, both_run: str) -> Link:
 # -- apiservers behind the balancer, or straight behind the VIP
 
 
-def _avoid_apiserver_of(design: Design, machine: str) -> tuple[Link, ...]:
+def _avoid_apiservers_of(design: Design, *machines: str) -> tuple[Link, ...]:
     """Nothing to avoid where no apiserver was, or where the VIP has left it behind."""
-    is_there = Role.CONTROL_PLANE in design.cluster.machines[machine].roles
-    return (leaving.silent(design),) if is_there and balancer_of(design.cluster) else ()
+    lost = sum(Role.CONTROL_PLANE in design.cluster.machines[name].roles for name in machines)
+    return (leaving.silent(design, lost),) if lost and balancer_of(design.cluster) else ()
 
 
 def _apiserver_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
@@ -259,7 +300,7 @@ def _apiserver_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
         return
     one_in = f"one in {count} new connections"
     if design.cluster.balancer is BalancerRole.BALANCER or count > 1:
-        yield Budget("power-off-control-plane-node", (leaving.silent(design), again), _OTHER_NODE_OFF, one_in)
+        yield power_off_nodes(design, request_interval_s=interval_s)
     yield Budget("apiserver-death", (leaving.refused(design), again), "an apiserver dies", one_in)
     hung = leaving.hung(design, "it takes connections and does not answer")
     yield Budget("apiserver-hang", (hung, again), "an apiserver hangs", one_in)
@@ -276,8 +317,7 @@ def _straight_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     holder = _worst_holder(vrrp)
     resigned = holder_resigns(*_rivals(vrrp, holder), interval_s)
     if len(vrrp) > 1:
-        idle = Link("none", 0.0, 0.0, "nobody asks an apiserver without the VIP")
-        yield Budget("power-off-control-plane-node", (idle,), _OTHER_NODE_OFF, NOTHING)
+        yield power_off_nodes(design, request_interval_s=interval_s)
     dead = _check_is_refused(vrrp[holder])
     yield Budget("apiserver-death", (dead, *resigned), f"the apiserver of {holder}, which holds the VIP, dies", NEW)
     hung = _check_times_out_on(vrrp[holder])
@@ -302,7 +342,7 @@ def _leave_hung(design: Design, why: str) -> Link:
     if balancer_of(design.cluster):
         return leaving.hung(design, why)
     if design.cluster.endpoint.by is EndpointOwner.EXTERNAL:
-        return _outside()
+        return _outside(design.cluster)
     vrrp = _vrrp(design)
     holder = _worst_holder(vrrp)
     rivals = _rivals(vrrp, holder)
@@ -352,10 +392,9 @@ def _no_quorum(members: int) -> Link:
 
 def _etcd_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     cluster, members = design.cluster, len(design.cluster.etcd_members)
-    election_ms = max(etcd.election_ms(design.view(one.name)) for one in cluster.etcd_members)
-    lost = leader_is_lost(election_ms, members, interval_s)
-    stacked = cluster.etcd.topology is EtcdTopology.STACKED
-    for how, what in (("death", "dies"), ("hang", "hangs")):
+    lost = _leader_is_lost(design, interval_s)
+    stacked = cluster.is_stacked
+    for how, what in _ENDS:
         if members < 3:
             yield Budget(f"etcd-leader-{how}", lost, f"the leader of etcd {what}", WRITES)
             continue
@@ -368,8 +407,20 @@ def _etcd_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
         again = _reconnect(interval_s)
         yield Budget(f"etcd-follower-{how}", (client, again), f"a member of etcd, not its leader, {what}", affects)
         yield Budget(f"etcd-leader-{how}", (*lost, _beyond(client, lost)), f"the leader of etcd {what}", WRITES)
+    if not stacked:
+        yield power_off_etcd_leader(design, request_interval_s=interval_s)
+    if not stacked and members > 2:
+        sentence = "power-off of a machine of etcd that does not lead"
+        affects = f"one in {members} requests of each apiserver to etcd"
+        yield Budget("power-off-etcd-follower", (_other_member("power-off"), _reconnect(interval_s)), sentence, affects)
     sentence = f"{(members + 1) // 2} of {members} etcd members are lost at once"
     yield Budget("etcd-quorum-loss", (_no_quorum(members),), sentence, WRITES)
+
+
+def _leader_is_lost(design: Design, interval_s: float) -> tuple[Link, ...]:
+    members = design.cluster.etcd_members
+    election_ms = max(etcd.election_ms(design.view(one.name)) for one in members)
+    return leader_is_lost(election_ms, len(members), interval_s)
 
 
 def _other_member(how: str) -> Link:
@@ -378,10 +429,11 @@ def _other_member(how: str) -> Link:
         because = "its machine refuses, and the apiservers' client goes on with another member"
         return Link(OTHER_MEMBER, 0.0, HANDSHAKE_S[1], because)
     because = (
-        f"the apiservers' client asks again after 30 s without an answer and gives up {ETCD_CLIENT_S - 30} s later; "
-        "requests to other members are answered meanwhile"
+        f"each control-plane node asks every member, waits {etcd_watch.ANSWER_S:g} s for it {etcd_watch.TIMES} times, "
+        "and ends its connections there; requests to other members are answered meanwhile"
     )
-    return Link(OTHER_MEMBER, 0.0, ETCD_CLIENT_S, because, "keepalive time + keepalive timeout")
+    worst_s = etcd_watch.LEFT_AFTER_S + HANDSHAKE_S[1]
+    return Link(OTHER_MEMBER, 0.0, worst_s, because, "pause + times * (pause + answer)")
 
 
 def _beyond(link: Link, meanwhile: tuple[Link, ...]) -> Link:
@@ -404,7 +456,7 @@ def _node_budgets(cluster: Cluster) -> Iterator[Budget]:
         f"NotReady {grace_s:g} s after its last lease, and what runs there is not restarted when it fails"
     )
     setting = _flag_key("controllerManager", "node-monitor-grace-period")
-    for how, what in (("death", "dies"), ("hang", "hangs")):
+    for how, what in _ENDS:
         links = (Link("none", 0.0, 0.0, because, "node-monitor-grace-period", setting),)
         yield Budget(f"kubelet-{how}", links, f"the kubelet of a control-plane node {what}", NOTHING)
     for lease, affects in (

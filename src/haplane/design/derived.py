@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from haplane.components import etcd, keepalived, kubernetes
-from haplane.components.balancer import balancer_of
-from haplane.components.base import Given, View, join_host_port
+from haplane.components import addons, etcd, keepalived, kubernetes
+from haplane.components.balancer import balancer_of, loopback_of_every_node
+from haplane.components.base import HEALTH_IS_PUBLIC, Given, View, health_is_public, join_host_port
 from haplane.components.settings import Setting, Settings
 from haplane.design.design import Design
+from haplane.model.bundle import Addon
 from haplane.model.cluster import (
     APISERVER_PORT,
     BalancerRole,
@@ -17,6 +18,7 @@ from haplane.model.cluster import (
     Cluster,
     EndpointOwner,
     EtcdTopology,
+    FlannelBackend,
     Interface,
     Machine,
     Value,
@@ -53,7 +55,7 @@ def derived(design: Design, because: Mapping[str, str] | None = None) -> tuple[D
     solved = because or {}
     cluster = design.cluster
     views = {one.name: design.view(one.name) for one in cluster.balancers}
-    rows = [*_cluster(design), *_etcd(design, solved)]
+    rows = [*_cluster(design), *_add_ons(design), *_etcd(design, solved)]
     if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         rows += _keepalived(cluster, views, solved)
     balancer = balancer_of(cluster)
@@ -91,6 +93,21 @@ def _cluster(design: Design) -> Iterator[Derived]:
         "cluster", "endpoint port", str(endpoint.port), AS_GIVEN if port else by_default, "endpoint.port", port
     )
     yield _certificate_names(cluster)
+    yield from _health_pages(design)
+
+
+def _health_pages(design: Design) -> Iterator[Derived]:
+    """Only where others than keepalived have to know of them."""
+    cluster = design.cluster
+    balancer = balancer_of(cluster)
+    if balancer and health_is_public(cluster):
+        pages = {
+            line.arguments for one in cluster.balancers for line in balancer.health(design.view(one.name)).values()
+        }
+        value = f"{', '.join(sorted(pages))}, GET {balancer.health_path}"
+        given = _given(cluster, "endpoint", "by") or _given(cluster, "endpoint", "outside")
+        key = "endpoint.by" if cluster.endpoint.by is EndpointOwner.EXTERNAL else "endpoint.outside"
+        yield Derived("cluster", "health page", value, HEALTH_IS_PUBLIC, key, given)
 
 
 def _certificate_names(cluster: Cluster) -> Derived:
@@ -101,6 +118,55 @@ def _certificate_names(cluster: Cluster) -> Derived:
     why = AS_GIVEN if own is not None else "every name and address by which an apiserver is reached"
     given = cluster.where(*path) if own is not None else None
     return Derived("cluster", "certificate names", ", ".join(map(str, names)), why, ".".join(path), given)
+
+
+def _add_ons(design: Design) -> Iterator[Derived]:
+    """What pods need, and how workers reach the API."""
+    cluster, view = design.cluster, design.view(design.cluster.control_plane[0].name)
+    kubernetes_, beside = cluster.kubernetes, loopback_of_every_node(cluster)
+    if Addon.FLANNEL in cluster.addons:
+        wraps = "packets of pods are wrapped: it works over any network"
+        routes = "packets of pods are routed: all nodes are in one layer 2 network"
+        yield Derived(
+            "cluster",
+            "flannel's backend",
+            str(kubernetes_.flannel),
+            wraps if kubernetes_.flannel is FlannelBackend.VXLAN else routes,
+            "kubernetes.flannel.backend",
+            _given(cluster, "kubernetes", "flannel", "backend"),
+        )
+    if Addon.KUBE_PROXY in cluster.addons:
+        scales = "what it does for a packet does not grow with the number of services"
+        given = _given(cluster, "kubernetes", "proxy")
+        because = AS_GIVEN if given else scales
+        yield Derived("cluster", "kube-proxy's mode", str(kubernetes_.proxy), because, "kubernetes.proxy", given)
+        yield Derived(
+            "cluster",
+            "kube-proxy's API server",
+            addons.api_server(view),
+            "the balancer of each node's own, so that it does not depend on the VIP"
+            if beside
+            else "the endpoint: not every node has a balancer of its own",
+            "balancer.on_workers",
+            _given(cluster, "balancer", "on_workers"),
+        )
+    if Addon.COREDNS in cluster.addons:
+        replicas = addons.coredns_replicas(cluster)
+        because = f"one on each of {replicas} nodes: the loss of a machine leaves {replicas - 1}"
+        yield Derived("cluster", "CoreDNS replicas", str(replicas), because, "")
+        because = "the tenth address of the services, as kubeadm tells kubelets"
+        yield Derived("cluster", "cluster DNS", str(addons.cluster_dns(cluster)), because, "kubernetes.services")
+    if cluster.workers:
+        yield Derived(
+            "cluster",
+            "API server of workers' kubelets",
+            kubernetes.kubelet_server(design.view(cluster.workers[0].name)),
+            "each worker's own balancer: their connections stay when the VIP moves"
+            if cluster.balancer_on_workers
+            else "the endpoint: when the VIP moves they connect anew",
+            "balancer.on_workers",
+            _given(cluster, "balancer", "on_workers"),
+        )
 
 
 def _etcd(design: Design, solved: Mapping[str, str]) -> Iterator[Derived]:
@@ -119,7 +185,7 @@ def _etcd(design: Design, solved: Mapping[str, str]) -> Iterator[Derived]:
     yield Derived(
         "etcd",
         "client URLs",
-        ", ".join(etcd.client_urls(cluster)) if _is_external(cluster) else f"https://127.0.0.1:{etcd.CLIENT_PORT}",
+        ", ".join(etcd.client_urls(cluster)) if _is_external(cluster) else etcd.own_url(cluster),
         "each apiserver knows every member" if _is_external(cluster) else "each apiserver uses the member beside it",
         "etcd.topology",
     )

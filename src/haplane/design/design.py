@@ -63,4 +63,7 @@ def identity(cluster: Cluster) -> str:
     # What balances cannot change yet: both would want one port, and keepalived follows one of them. Unsaid, HAProxy.
     if cluster.balanced_by is not BalancerProgram.HAPROXY:
         parts["balancer"] = cluster.balanced_by
+    # Who votes is in the members' data, in whatever order. Unsaid, they are beside the apiservers.
+    if not cluster.is_stacked:
+        parts["etcd"] = ",".join(sorted(one.name for one in cluster.etcd_members))
     return " ".join(f"{key}={value}" for key, value in parts.items())

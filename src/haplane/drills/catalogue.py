@@ -6,17 +6,18 @@ import difflib
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
-from haplane.design.budget import Budget, budgets, power_off_vip_holder
+from haplane.design.budget import Budget, budgets, power_off_etcd_leader, power_off_nodes, power_off_vip_holder
 from haplane.design.cuts import survives
 from haplane.design.design import Design
 from haplane.design.link import Link
 from haplane.drills import faults
 from haplane.drills.elsewhere import elsewhere
 from haplane.drills.faults import Make, Outside
-from haplane.drills.targets import SEVERAL, Who
-from haplane.model.cluster import BalancerProgram
+from haplane.drills.targets import SEVERAL, Who, examples
+from haplane.model.cluster import BalancerProgram, Role
 from haplane.model.errors import UsageError
 
 RATE = 50.0
@@ -52,6 +53,7 @@ class Drill:
     isolates: bool = False
     spares: bool = False
     program: BalancerProgram | None = None
+    needs: Role | None = None
     idle_connections: int = IDLE_CONNECTIONS
     quick: bool = False
     unseen: bool = False
@@ -66,9 +68,46 @@ class Drill:
         return self.make in (Outside.CUT_POWER, Outside.SHUT_DOWN)
 
     def has_meaning(self, design: Design) -> bool:
-        """Is there anything of this kind in the design?"""
-        runs = self.program in (None, design.cluster.balanced_by)
-        return runs and self.budget in {NO_BUDGET, *(one.fault for one in budgets(design))}
+        """Is there anything of this kind in the design, and somebody who may play the part?"""
+        return self.example(design) != ()
+
+    def example(self, design: Design) -> tuple[str, ...]:
+        """The first machines that it could be done to; none where it has no meaning."""
+        if self.program not in (None, design.cluster.balanced_by):
+            return ()
+        known = {NO_BUDGET, *(one.fault for one in budgets(design))}
+        # Of two together the first alone decides.
+        those = islice(examples(design.cluster, self.who, self.needs), len(design.cluster.machines))
+        return next((names for names in those if self._budget_on(design, names) in known), ())
+
+    def fits(self, design: Design, machine: str) -> bool:
+        """Does it have meaning on this machine, if that plays its part?"""
+        known = {NO_BUDGET, *(one.fault for one in budgets(design))}
+        may = (machine,) in examples(design.cluster, self.who, self.needs)
+        return (
+            may and self.program in (None, design.cluster.balanced_by) and self._budget_on(design, [machine]) in known
+        )
+
+    def _budget_on(self, design: Design, machines: Sequence[str]) -> str:
+        """The fault's name in the budgets, where it is to a machine that has other parts than the usual one."""
+        cluster, machine = design.cluster, design.cluster.machines[machines[0]]
+        serves = machine in cluster.control_plane
+        if self.budget == "power-off-vip-holder" and machine not in cluster.vip_sharers:
+            is_etcd = machine in cluster.etcd_members and not cluster.is_stacked
+            return "power-off-etcd-leader" if is_etcd else "power-off-control-plane-node"
+        if self.make is Outside.FREEZE and machine in cluster.balancers and not cluster.vip_sharers:
+            # The balancer there stands still as well, and only a load balancer of yours can tell.
+            return "power-off-control-plane-node" if serves else "power-off-balancer"
+        if serves or self.budget not in ("power-off-control-plane-node", "apiserver-hang"):
+            return self.budget
+        # A balancer without an apiserver: what stands still there is the VIP, or nothing.
+        alone = {Who.VIP_HOLDER: "power-off-vip-holder", Who.BACKUP: "power-off-idle-balancer"}
+        return alone.get(self.who, self.budget)
+
+    def must_move_vip(self, design: Design, machines: Sequence[str]) -> bool | None:
+        """As `moves_vip`; it stays where it is when no machine is broken that could hold it."""
+        could = {one.name for one in design.cluster.vip_sharers}
+        return self.moves_vip if could & {*machines} or not could else False
 
     def may_fail(self, budget_s: float) -> int:
         """How many requests, at RATE, when the budget is so long."""
@@ -88,15 +127,20 @@ class Drill:
         if self.unseen and survived:
             because = "no client's request needs it there: what is measured is what a busy host looks like"
             return Budget(self.name, (Link("none", 0.0, 0.0, because),), self.sentence)
-        if self.budget == NO_BUDGET or not survived:
+        fault, count = self._budget_on(design, machines), len(machines)
+        if fault == NO_BUDGET or not survived:
             because = "nothing of the design's ends it; what clients see is measured"
             return Budget(self.name, (Link("until healed", 0.0, math.inf, because),), self.sentence)
-        if self.budget == "power-off-vip-holder":
-            return power_off_vip_holder(design, machines[0], request_interval_s=1 / RATE)
+        if fault == "power-off-vip-holder":
+            return power_off_vip_holder(design, machines[0], also=machines[1:], request_interval_s=1 / RATE)
         found = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}
-        if self.budget not in found:
+        if fault not in found:
             raise UsageError(f"{self.name} has no meaning in this design", where=design.cluster.file)
-        return found[self.budget]
+        if self.who is Who.TWO_NODES:
+            return power_off_nodes(design, lost=count, request_interval_s=1 / RATE)
+        if self.who is Who.ETCD_AND_NODE:
+            return power_off_etcd_leader(design, nodes=count - 1, request_interval_s=1 / RATE)
+        return found[fault]
 
 
 _WAYS = {
@@ -135,11 +179,42 @@ _MACHINES = (
     ),
     Drill(
         "power-off-backup",
-        "cut the power of a control-plane node that does not hold the VIP",
+        "cut the power of a BACKUP, which shares the VIP and does not hold it",
         Who.BACKUP,
         Outside.CUT_POWER,
         "power-off-control-plane-node",
         quick=True,
+    ),
+    Drill(
+        "power-off-control-plane-node",
+        "cut the power of a control-plane node that cannot hold the VIP",
+        Who.NODE_APART,
+        Outside.CUT_POWER,
+        "power-off-control-plane-node",
+        quick=True,
+    ),
+    Drill(
+        "power-off-balancer",
+        "cut the power of a balancer behind an address of somebody else's",
+        Who.BALANCER,
+        Outside.CUT_POWER,
+        "power-off-balancer",
+        quick=True,
+    ),
+    Drill(
+        "power-off-worker",
+        "cut the power of a worker",
+        Who.WORKER,
+        Outside.CUT_POWER,
+        "kubelet-death",
+        failed_at_most=0,
+    ),
+    Drill(
+        "power-off-etcd-member",
+        "cut the power of a machine of etcd that does not lead",
+        Who.ETCD_FOLLOWER,
+        Outside.CUT_POWER,
+        "power-off-etcd-follower",
     ),
     Drill(
         "power-off-etcd-leader",
@@ -159,15 +234,29 @@ _MACHINES = (
     ),
     Drill(
         "power-off-two",
-        "cut the power of the VIP's holder and of another control-plane node at once",
+        "cut the power of the VIP's holder and of a control-plane node at once",
         Who.HOLDER_AND_ANOTHER,
         Outside.CUT_POWER,
         "power-off-vip-holder",
         moves_vip=None,
     ),
     Drill(
+        "power-off-two-nodes",
+        "cut the power of two control-plane nodes without the VIP at once",
+        Who.TWO_NODES,
+        Outside.CUT_POWER,
+        "power-off-control-plane-node",
+    ),
+    Drill(
+        "power-off-etcd-machine-and-node",
+        "cut the power of the machine of etcd's leader and of a control-plane node at once",
+        Who.ETCD_AND_NODE,
+        Outside.CUT_POWER,
+        "power-off-etcd-leader",
+    ),
+    Drill(
         "power-off-all",
-        "cut the power of all control-plane nodes at once, and restore it: a cold start",
+        "cut the power of all machines of the cluster at once, and restore it: a cold start",
         Who.EVERY,
         Outside.CUT_POWER,
         NO_BUDGET,
@@ -203,7 +292,7 @@ _MACHINES = (
     ),
 )
 
-_ETCD = faults.pod("etcd")
+_ETCD = faults.etcd_member()
 
 
 def _of_balancer(program: BalancerProgram, called: str) -> Iterator[Drill]:
@@ -244,6 +333,7 @@ def _of_balancer(program: BalancerProgram, called: str) -> Iterator[Drill]:
         failed_at_most=0,
         spares=True,
         program=program,
+        needs=Role.BALANCER,
     )
 
 
@@ -266,7 +356,7 @@ _PROCESSES = (
     *_process(
         "apiserver",
         "an apiserver",
-        Who.BACKUP,
+        Who.NODE,
         faults.pod("kube-apiserver"),
         "apiserver-death",
         {
@@ -277,6 +367,7 @@ _PROCESSES = (
             "restart": {"failed_at_most": 0, "lasts_s": POD_LASTS_S},
             "crash-loop": {"lasts_s": POD_LASTS_S},
         },
+        needs=Role.CONTROL_PLANE,
         failed_at_most=1,
     ),
     *_process(
@@ -323,6 +414,7 @@ _PROCESSES = (
         Who.VIP_HOLDER,
         faults.unit("kubelet", whom="main"),
         "kubelet-death",
+        needs=Role.CONTROL_PLANE,
         failed_at_most=0,
     ),
     *_process(
@@ -331,6 +423,7 @@ _PROCESSES = (
         Who.VIP_HOLDER,
         faults.unit("containerd", whom="main"),
         "kubelet-death",
+        needs=Role.CONTROL_PLANE,
         failed_at_most=0,
     ),
 )
@@ -348,11 +441,18 @@ _NETWORK = (
     ),
     Drill(
         "cut-backup",
-        "cut a control-plane node without the VIP off from everybody",
+        "cut a BACKUP, which shares the VIP and does not hold it, off from everybody",
         Who.BACKUP,
         faults.cut_off,
         "power-off-control-plane-node",
         isolates=True,
+    ),
+    Drill(
+        "cut-control-plane-node",
+        "cut a control-plane node that cannot hold the VIP off from everybody",
+        Who.NODE_APART,
+        faults.cut_off,
+        "power-off-control-plane-node",
     ),
     Drill(
         "cut-from-peers",
@@ -431,7 +531,7 @@ _RESOURCES = (
     Drill(
         "flood",
         "flood the apiservers with large requests from an administrator's machine",
-        Who.BACKUP,
+        Who.NODE,
         faults.apiservers_are_flooded,
         NO_BUDGET,
     ),
@@ -490,6 +590,7 @@ _PLANNED = (
         "kubelet-death",
         failed_at_most=0,
         spares=True,
+        needs=Role.CONTROL_PLANE,
     ),
 )
 
@@ -509,12 +610,30 @@ def find(name: str) -> Drill:
     raise UsageError(f"there is no drill {name}", hint=hint)
 
 
-def for_parts(drill: Drill, parts: Collection[Who]) -> Drill | None:
-    """The drill of the same fault for a machine that plays these parts: this one if it can be; None without any."""
+def suite(design: Design, *, quick: bool = False, matrix: bool = False) -> list[Drill]:
+    """Those that have meaning in this design, each fault where it harms most. matrix: on every part."""
+    usual = [drill for drill in DRILLS if drill.has_meaning(design)]
+    there = {_fault(drill) for drill in usual}
+    # A fault of a part that this design has not, on the part that comes next to it.
+    instead: dict[tuple[Make | Outside, float, int], Drill] = {}
+    for drill in ELSEWHERE:
+        if _fault(drill) not in there and drill.has_meaning(design):
+            instead.setdefault(_fault(drill), drill)
+    if matrix:
+        return [*usual, *(drill for drill in ELSEWHERE if drill.has_meaning(design))]
+    hurried = {_fault(drill) for drill in DRILLS if drill.quick}
+    return [
+        *(drill for drill in usual if drill.quick or not quick),
+        *(drill for fault, drill in instead.items() if fault in hurried or not quick),
+    ]
+
+
+def for_parts(drill: Drill, parts: Collection[Who], design: Design, machine: str) -> Drill | None:
+    """The drill of the same fault for this machine, which plays these parts; this one if it can be. None: no such."""
     if drill.who in SEVERAL:
         return None
     same = (drill, *(other for other in MATRIX if _fault(other) == _fault(drill)))
-    return next((one for one in same if one.who in parts), None)
+    return next((one for one in same if one.who in parts and one.fits(design, machine)), None)
 
 
 def _fault(drill: Drill) -> tuple[Make | Outside, float, int]:

@@ -21,10 +21,15 @@ Changes = Mapping[str, Any]
 _UNSEEN: Changes = {"unseen": True, "failed_at_most": 0, "isolates": False}
 # The apiserver there is lost, and nothing else.
 _LOST: Changes = {"budget": "power-off-control-plane-node", "failed_at_most": 4}
+# Of machines that only balance.
+_GONE: Changes = {"budget": "power-off-balancer", "failed_at_most": 4}
 # A BACKUP that hears no adverts for a while, or stands still for as long, may take the VIP as well.
 _MAY_MOVE: Changes = {"moves_vip": None}
 _ALIKE: Changes = {}
 _WAITS: Changes = {"unseen": True}
+
+# On any control-plane node without the VIP, whether it could hold it or not.
+_ON_NODE: Changes = {"who": Who.NODE}
 
 # Of those where the VIP is: the first that the name begins with.
 _ON_BACKUP: Mapping[str, Changes] = {
@@ -39,9 +44,9 @@ _ON_BACKUP: Mapping[str, Changes] = {
     },
     "adverts-lost": {**_UNSEEN, "sentence": "lose the VRRP adverts of a machine without the VIP: it sends none"},
     "cut-from-clients": _UNSEEN,
-    "apiserver-kill": _ALIKE,
-    "kubelet": _ALIKE,
-    "containerd": _ALIKE,
+    "apiserver-kill": _ON_NODE,
+    "kubelet": _ON_NODE,
+    "containerd": _ON_NODE,
     "busy": _ALIKE,
     "half-deaf": _LOST,
     "reboot": _LOST,
@@ -51,6 +56,28 @@ _ON_BACKUP: Mapping[str, Changes] = {
     "lossy": _MAY_MOVE,
     "flapping": _MAY_MOVE,
     "late": _ALIKE,
+}
+# Where nodes share no VIP nobody but balancers reaches them, and nothing of VRRP runs there.
+_ON_NODE_APART: Mapping[str, Changes] = {
+    "busy": _ALIKE,
+    "half-deaf": {**_LOST, "isolates": False},
+    "reboot": _LOST,
+    "shutdown": _LOST,
+    "freeze": {"failed_at_most": 4},
+    "cut-from": _ALIKE,
+    "lossy": _ALIKE,
+    "flapping": _ALIKE,
+    "late": _ALIKE,
+}
+# Whose clients a load balancer of somebody else's sends elsewhere.
+_ON_BALANCER: Mapping[str, Changes] = {
+    "haproxy": _ALIKE,
+    "nginx": _ALIKE,
+    "cut-vip-holder": {**_GONE, "isolates": False},
+    "half-deaf": {**_GONE, "isolates": False},
+    "reboot": _GONE,
+    "shutdown": _GONE,
+    "freeze": _GONE,
 }
 _ON_VIP_HOLDER: Mapping[str, Changes] = {"apiserver": _ALIKE}
 _ON_ETCD_FOLLOWER: Mapping[str, Changes] = {
@@ -71,18 +98,39 @@ _PARTS: tuple[tuple[Who, Who, Mapping[str, str], Mapping[str, Changes]], ...] = 
         {
             "where the VIP is": "where the VIP is not",
             "the apiserver beside the VIP": "an apiserver that is not beside the VIP",
-            "the VIP's holder": "a control-plane node without the VIP",
-            "the machine that holds the VIP": "a control-plane node without the VIP",
+            "the VIP's holder": "a BACKUP",
+            "the machine that holds the VIP": "a BACKUP",
         },
         _ON_BACKUP,
     ),
-    (Who.BACKUP, Who.VIP_HOLDER, {"an apiserver": "the apiserver beside the VIP"}, _ON_VIP_HOLDER),
+    (
+        Who.VIP_HOLDER,
+        Who.NODE_APART,
+        {
+            "the VIP's holder": "a control-plane node that cannot hold the VIP",
+            "the machine that holds the VIP": "a control-plane node that cannot hold the VIP",
+        },
+        _ON_NODE_APART,
+    ),
+    (
+        Who.VIP_HOLDER,
+        Who.BALANCER,
+        {
+            "where the VIP is": "on a balancer behind an address of somebody else's",
+            "the VIP's holder": "a balancer behind an address of somebody else's",
+            "the machine that holds the VIP": "a balancer behind an address of somebody else's",
+        },
+        _ON_BALANCER,
+    ),
+    (Who.NODE, Who.VIP_HOLDER, {"an apiserver": "the apiserver beside the VIP"}, _ON_VIP_HOLDER),
     (Who.ETCD_LEADER, Who.ETCD_FOLLOWER, {"etcd's leader": "a member of etcd that does not lead"}, _ON_ETCD_FOLLOWER),
     (Who.CONTROLLER_MANAGER, Who.WAITING_CONTROLLER_MANAGER, _WAITS_THERE, {"controller-manager": _WAITS}),
     (Who.SCHEDULER, Who.WAITING_SCHEDULER, _WAITS_THERE, {"scheduler": _WAITS}),
 )
 _SUFFIXES = {
     Who.BACKUP: "backup",
+    Who.NODE_APART: "node",
+    Who.BALANCER: "balancer",
     Who.VIP_HOLDER: "vip-holder",
     Who.ETCD_FOLLOWER: "follower",
     Who.WAITING_CONTROLLER_MANAGER: "waiting",

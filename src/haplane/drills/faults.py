@@ -122,6 +122,19 @@ def pod(name: str) -> Mapping[str, Make]:
     }
 
 
+# -- etcd
+
+
+def etcd_member() -> Mapping[str, Make]:
+    """The ways to disturb it, as a static pod or as a unit of its own, whichever the design has."""
+    as_pod, as_unit = pod("etcd"), unit("etcd")
+
+    def either(way: str) -> Make:
+        return lambda design, machine: (as_pod if design.cluster.is_stacked else as_unit)[way](design, machine)
+
+    return {way: either(way) for way in as_pod}
+
+
 # -- the network
 
 
@@ -132,29 +145,28 @@ def cut_off(design: Design, machine: Machine) -> Fault:
 
 def cut_off_from_peers(design: Design, machine: Machine) -> Fault:
     """From the other control-plane machines and balancers; clients reach it."""
-    peers = ", ".join(map(str, _peers(design, machine)))
     return _filtered(
         design,
         machine,
-        inbound=f"ip saddr {{ {peers} }} drop\n    accept",
-        outbound=f"ip daddr {{ {peers} }} drop\n    accept",
+        inbound=f"{_of_peers(design, machine, 'saddr', 'drop')}accept",
+        outbound=f"{_of_peers(design, machine, 'daddr', 'drop')}accept",
     )
 
 
 def cut_off_from_clients(design: Design, machine: Machine) -> Fault:
     """Wrongly alive: its peers hear it, and nobody else does."""
-    peers = ", ".join(map(str, _peers(design, machine)))
     return _filtered(
         design,
         machine,
-        inbound=f"ip saddr {{ {peers} }} accept\n    drop",
-        outbound=f"ip daddr {{ {peers} }} accept\n    drop",
+        inbound=f"{_of_peers(design, machine, 'saddr', 'accept')}drop",
+        outbound=f"{_of_peers(design, machine, 'daddr', 'accept')}drop",
     )
 
 
 def adverts_are_lost(design: Design, machine: Machine) -> Fault:
     """Its VRRP adverts (IP protocol 112) reach nobody, everything else does."""
-    return _filtered(design, machine, inbound="accept", outbound="ip protocol 112 drop\n    accept")
+    of_6 = "ip6 nexthdr 112 drop\n    " if machine.address_of(6) else ""
+    return _filtered(design, machine, inbound="accept", outbound=f"ip protocol 112 drop\n    {of_6}accept")
 
 
 def loses_packets(design: Design, machine: Machine) -> Fault:
@@ -202,21 +214,27 @@ def half_deaf(design: Design, machine: Machine) -> Fault:
 
 
 def _filtered(design: Design, machine: Machine, *, inbound: str, outbound: str) -> Fault:
-    """ARP goes on for its own address, without which SSH would end, and not for a VIP: nobody may find it here."""
+    """ARP goes on for its own address, without which SSH would end, and not for a VIP: nobody may find it here. So do
+    its likes in IPv6, neighbour solicitation and advertisement, whose target is 8 bytes on (RFC 4861 4.3).
+    """
     interface = _interface(design, machine)
     vips = ", ".join(str(vip.ip) for vip in design.cluster.endpoint.vips if vip.version == 4)
     hidden = f"arp daddr ip {{ {vips} }} drop\n    arp saddr ip {{ {vips} }} drop\n    " if vips else ""
+    asked = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
+    of_6 = [int(vip.ip) for vip in design.cluster.endpoint.vips if vip.version == 6]
+    hidden += "".join(f"{asked} @th,64,128 {vip:#034x} drop\n    " for vip in of_6)
+    found = f"ether type arp accept\n    {asked} accept" if machine.address_of(6) else "ether type arp accept"
     rules = f"""table netdev {TABLE} {{
   chain in {{
     type filter hook ingress device "{interface}" priority -500; policy accept;
     tcp dport {machine.ssh.port} accept
-    {hidden if inbound.endswith("drop") else ""}ether type arp accept
+    {hidden if inbound.endswith("drop") else ""}{found}
     {inbound}
   }}
   chain out {{
     type filter hook egress device "{interface}" priority -500; policy accept;
     tcp sport {machine.ssh.port} accept
-    {hidden if outbound.endswith("drop") else ""}ether type arp accept
+    {hidden if outbound.endswith("drop") else ""}{found}
     {outbound}
   }}
 }}
@@ -233,10 +251,20 @@ def _interface(design: Design, machine: Machine) -> str:
     return machine.interface or design.view(machine.name).measured.interface
 
 
+def _of_peers(design: Design, machine: Machine, which: str, what: str) -> str:
+    """A line for each IP version in which there are peers. which: saddr or daddr; what: becomes of their packets."""
+    peers = list(_peers(design, machine))
+    lines = ""
+    for version, header in ((4, "ip"), (6, "ip6")):
+        if some := ", ".join(str(one) for one in peers if one.version == version):
+            lines += f"{header} {which} {{ {some} }} {what}\n    "
+    return lines
+
+
 def _peers(design: Design, machine: Machine) -> Iterable[Address]:
     cluster = design.cluster
     others = {one.name: one for one in (*cluster.control_plane, *cluster.balancers, *cluster.etcd_members)}
-    return (one.address for name, one in others.items() if name != machine.name)
+    return (address for name, one in others.items() if name != machine.name for address in one.addresses)
 
 
 # -- resources

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from haplane.design.budget import Budget, budgets, holder_acts_s, holder_dies
@@ -68,8 +68,7 @@ def judge(history: History, design: Design) -> Judged:
                 where=design.cluster.file,
             )
     budget = drill.budget_of(design, machines)
-    survived = drill.is_survived(design, machines)
-    return Judged(drill, budget, tuple(_verdicts(history, design, drill, budget, survived)))
+    return Judged(drill, budget, tuple(_verdicts(history, design, drill, machines, budget)))
 
 
 def while_broken(history: History) -> History:
@@ -97,7 +96,10 @@ def _mended(history: History, otherwise: float) -> float:
     return min((mark.t for mark in history.marks if mark.what in (POWER_ON, HEAL)), default=otherwise)
 
 
-def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, survived: bool) -> Iterator[Verdict]:
+def _verdicts(
+    history: History, design: Design, drill: Drill, broken_machines: Sequence[str], budget: Budget
+) -> Iterator[Verdict]:
+    survived, moves_vip = drill.is_survived(design, broken_machines), drill.must_move_vip(design, broken_machines)
     broken, back = while_broken(history), mended(history)
     limit_s = max(budget.worst_s if drill.requests_wait else 0.0, NOISE_S)
     if math.isfinite(limit_s):
@@ -115,7 +117,7 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, su
         yield reads_never_go_back(history)
         yield register_linearizable(history)
     # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
-    told_s = limit_s if drill.moves_vip else max(limit_s, _sessions_end_s(design))
+    told_s = limit_s if moves_vip else max(limit_s, _sessions_end_s(design))
     told_s += _served_on_s(history)
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
         yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
@@ -125,24 +127,27 @@ def _verdicts(history: History, design: Design, drill: Drill, budget: Budget, su
         # Who was told asks again, of an apiserver that knows no more than its etcd, which may be without a leader.
         yield watch_sees_all(history, told_s + TOLD_AFTER_S + (_writes_wait_s(design, limit_s) or 0.0))
     if history.header and history.header.config.lease_rate:
-        yield from _leases(history, design, drill, survived)
-    if history.observed(OBSERVER):
-        machines = [machine.name for machine in design.cluster.balancers]
+        yield from _leases(history, design, drill, broken_machines, survived)
+    # Who has an address of somebody else's is not ours to see.
+    if history.observed(OBSERVER) and design.cluster.vip_sharers:
+        machines = [machine.name for machine in design.cluster.vip_sharers]
         reached = _as_clients_reach(history, drill)
         yield single_holder(reached, OVERLAP_ADVERTS * design.timers.advert_ms / 1000, machines=machines)
-        if drill.moves_vip is not None:
-            yield vip_moved(reached, drill.moves_vip, machines=machines)
+        if moves_vip is not None:
+            yield vip_moved(reached, moves_vip, machines=machines)
     yield recovered(history, WHOLE_WITHIN_S)
 
 
-def _leases(history: History, design: Design, drill: Drill, survived: bool) -> Iterator[Verdict]:
+def _leases(
+    history: History, design: Design, drill: Drill, broken_machines: Sequence[str], survived: bool
+) -> Iterator[Verdict]:
     yield one_controller_acts(
         history, [Terms(lease, holder_acts_s(design.cluster, lease), lease == GIVES_BACK) for lease in LEASES]
     )
     expected = []
     for lease in LEASES:
         own, within_s = drill.budget == holder_dies(lease), acts_again_within_s(design, drill, lease)
-        acted = history.fault is not None and acting(history, lease) == history.fault.machine
+        acted = acting(history, lease) in broken_machines
         if (own or acted) and math.isfinite(within_s):
             expected.append(Expected(lease, within_s, lost=own or drill.darkens))
     if expected and survived:

@@ -31,26 +31,27 @@ async def watch(asked: Asked, lasts_s: float) -> History:
         async with locked(nodes, command="haplane drill suite"):
             running.refuse_unless_whole(await observe.read_from(cluster, nodes))
             # Asked now and not only by the first drill, a minute later.
-            first = next(iter(nodes.values()))
+            first = nodes[cluster.control_plane[0].name]
             await running.confirm_unless_lab(first, "drills, one after the other", asked.confirm)
             return await _probe(asked, nodes, client, lasts_s)
 
 
 async def _probe(asked: Asked, nodes: Mapping[str, Remote], client: Remote, lasts_s: float) -> History:
-    cluster, every = asked.design.cluster, tuple(nodes.values())
+    cluster = asked.design.cluster
+    apiservers = [nodes[one.name] for one in cluster.control_plane]
     file = HistoryFile.new(asked.folder, QUIET)
     prober, observers = Prober(client, file.write), Observers(cluster)
-    await writing.prepare(every, client)
+    await writing.prepare(apiservers, client)
     try:
-        await running.start_prober(prober, cluster, every[0], duration_s=lasts_s + STOPPED_BEFORE_S)
+        await running.start_prober(prober, cluster, apiservers[0], duration_s=lasts_s + STOPPED_BEFORE_S)
         await prober.read_clock()
-        await observers.start(every)
+        await observers.start(nodes.values())
         asked.progress.step(QUIET, f"{lasts_s:.0f} s in which nothing is broken, to compare with")
         await asyncio.sleep(lasts_s + BEGINS_WITHIN_S)
     finally:
         await asyncio.shield(_conclude(prober, observers, file))
         with suppress(HaplaneError):
-            await asyncio.shield(writing.remove(every, client))
+            await asyncio.shield(writing.remove(apiservers, client))
     asked.progress.done(QUIET, f"history saved: {file.path}")
     return file.close()
 

@@ -83,7 +83,7 @@ async def run(drill: Drill, asked: Asked) -> Result:
     fault is healed.
     """
     cluster, progress = asked.design.cluster, asked.progress
-    _refuse_other_than_nodes(asked)
+    _refuse_clients(asked)
     async with Fleet(cluster.machines) as fleet:
         nodes, client = await connect(fleet, cluster)
         async with locked(nodes, command=f"haplane drill run {drill.name}") as token:
@@ -107,15 +107,15 @@ async def run(drill: Drill, asked: Asked) -> Result:
 
 
 async def connect(fleet: Fleet, cluster: Cluster) -> tuple[dict[str, Remote], Remote]:
-    """All control-plane machines by name, and the one to probe from. Raises HaplaneError when one does not answer."""
+    """All machines of the cluster by name, and the one to probe from. Raises HaplaneError when one does not answer."""
     client = _client(cluster)
-    found = await fleet.connect_all([*cluster.control_plane, client])
+    found = await fleet.connect_all([*cluster.managed, client])
     remotes: dict[str, Remote] = {}
     for name, one in found.items():
         if not isinstance(one, Remote):
             raise one
         remotes[name] = one
-    return {machine.name: remotes[machine.name] for machine in cluster.control_plane}, remotes[client.name]
+    return {machine.name: remotes[machine.name] for machine in cluster.managed}, remotes[client.name]
 
 
 async def start_prober(
@@ -181,7 +181,8 @@ class _Scene:
 
     def _to_ask(self) -> list[Remote]:
         """Control-plane machines, those that nothing is done to first."""
-        return sorted(self._nodes.values(), key=lambda remote: remote.name in self._machines)
+        nodes = [self._nodes[one.name] for one in self._cluster.control_plane]
+        return sorted(nodes, key=lambda remote: remote.name in self._machines)
 
     async def play(self) -> tuple[History, Path]:
         self._progress.step("drill", "preparing probes and observers")
@@ -338,8 +339,8 @@ async def _all(doing: Iterable[Awaitable[None]]) -> None:
 def _choose(drill: Drill, status: observe.ClusterStatus, asked: Asked) -> tuple[Drill, tuple[str, ...]]:
     """On a machine that plays another part now, the same fault is another drill, with a budget of its own."""
     if not asked.on:
-        return drill, targets(status, drill.who)
-    found = for_parts(drill, parts(status, asked.on))
+        return drill, targets(status, drill.who, drill.needs)
+    found = for_parts(drill, parts(status, asked.on), asked.design, asked.on)
     if found is None:
         raise HaplaneError(
             f"{drill.name} has no meaning on {asked.on} alone as it is now; nothing was broken",
@@ -352,18 +353,18 @@ def _choose(drill: Drill, status: observe.ClusterStatus, asked: Asked) -> tuple[
     return found, (asked.on,)
 
 
-def _refuse_other_than_nodes(asked: Asked) -> None:
-    names = [machine.name for machine in asked.design.cluster.control_plane]
+def _refuse_clients(asked: Asked) -> None:
+    names = [machine.name for machine in asked.design.cluster.managed]
     if asked.on and asked.on not in names:
         raise UsageError(
-            f"{asked.on} is no control-plane machine of {asked.design.cluster.name}",
+            f"{asked.on} is no machine of {asked.design.cluster.name} that haplane changes",
             where=asked.design.cluster.file,
             hint=f"drills break {', '.join(names)}",
         )
 
 
 def _client(cluster: Cluster) -> Machine:
-    clients = [machine for machine in cluster.with_role(Role.CLIENT) if Role.CONTROL_PLANE not in machine.roles]
+    clients = [machine for machine in cluster.with_role(Role.CLIENT) if machine not in cluster.managed]
     if not clients:
         raise UsageError(
             "there is no machine to probe from",

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from haplane.model.cluster import Cluster
+from haplane.lab import rehearsal
+from haplane.model.cluster import Machine
 from haplane.model.errors import HaplaneError, UsageError
+from haplane.model.file import read_cluster
+from haplane.model.reading import read_document
 
 VERSION = "1.35.4"
 SUBNET = "10.77.0.0/24"
+SSH = {"key": "keys/id_ed25519", "known_hosts": "known_hosts"}
 
 CLUSTER = """\
 # A lab of real machines on this host. The same file, with your addresses, describes real hardware:
@@ -38,20 +44,7 @@ power:
   thaw: {thaw}
 
 # What containers on a shared kernel need, and real machines do not.
-kubeadm:
-  InitConfiguration: &same
-{preflight}
-  JoinConfiguration:
-{preflight}
-kubelet:
-  cgroupDriver: cgroupfs
-  failCgroupV1: false
-  failSwapOn: false
-  localStorageCapacityIsolation: false
-containerd:
-  restrict_oom_score_adj: true
-  disable_apparmor: true
-""".replace(" &same", "")
+"""
 
 PREFLIGHT = """\
     nodeRegistration:
@@ -60,7 +53,24 @@ PREFLIGHT = """\
         - FileContent--proc-sys-net-bridge-bridge-nf-call-iptables
         - NumCPU
         - Mem
-        - Swap"""
+        - Swap
+"""
+
+CONTAINERS = f"""\
+kubeadm:
+  InitConfiguration:
+{PREFLIGHT}\
+  JoinConfiguration:
+{PREFLIGHT}\
+kubelet:
+  cgroupDriver: cgroupfs
+  failCgroupV1: false
+  failSwapOn: false
+  localStorageCapacityIsolation: false
+containerd:
+  restrict_oom_score_adj: true
+  disable_apparmor: true
+"""
 
 # For labs of one or two control-plane machines.
 ACCEPT = """\
@@ -76,7 +86,7 @@ LAB = """\
 # Machines of this lab as podman containers. Edit and run `haplane lab up` again: what is missing is made.
 name: {name}                     # containers and network are called haplane-NAME...
 subnet: {subnet}
-image: {image:<25} # full: packages are in the image; bare: only systemd and sshd
+{subnet6}image: {image:<25} # full: packages are in the image; bare: only systemd and sshd
 {more}"""
 
 # The bundle need not be sent to machines that see this host's cache.
@@ -95,6 +105,7 @@ class LabFile(BaseModel):
 
     name: str
     subnet: IPv4Network
+    subnet6: IPv6Network | None = None
     image: str = "full"
     # Kind of image for machines that differ, by machine name.
     images: dict[str, str] = {}
@@ -137,9 +148,29 @@ def write_default(
     control_plane: int = 3,
     image: str = "full",
     cache: Path,
+    like: Path | None = None,
 ) -> None:
-    """Write cluster.yaml and lab.yaml where they are missing; files that are there are the user's."""
+    """Write cluster.yaml and lab.yaml where they are missing; files that are there are the user's.
+
+    like: a cluster.yaml whose design the lab is to have. Raises InvalidFile when it cannot be read.
+    """
     paths.folder.mkdir(parents=True, exist_ok=True)
+    subnet6 = ""
+    power = {action: _power_command(action, paths) for action in ("off", "on", "freeze", "thaw")}
+    if like is not None:
+        document = _read(like)
+        subnet6 = f"subnet6: {rehearsal.subnet6_of(subnet)}\n" if rehearsal.needs_ipv6(document) else ""
+        if not paths.cluster.exists():
+            text = rehearsal.rehearsed(
+                document,
+                source=str(like),
+                name=name,
+                subnet=subnet,
+                ssh=SSH,
+                power={action: json.loads(command) for action, command in power.items()},
+                containers=yaml.safe_load(CONTAINERS),
+            )
+            write_atomically(paths.cluster, text)
     hosts = list(subnet.hosts())
     machines = "".join(f"  cp{i}: {{address: {hosts[9 + i]}}}\n" for i in range(1, control_plane + 1))
     machines += f"  client: {{address: {hosts[199]}, roles: [client]}}   # probes run here\n"
@@ -150,13 +181,29 @@ def write_default(
             vip=f"{hosts[99]}/{subnet.prefixlen}",
             machines=machines,
             accept=(ACCEPT + ACCEPT_TWO * (control_plane == 2) + "\n") if control_plane < 3 else "",
-            preflight=PREFLIGHT,
-            **{action: _power_command(action, paths) for action in ("off", "on", "freeze", "thaw")},
+            **power,
         )
-        write_atomically(paths.cluster, text)
+        write_atomically(paths.cluster, text + CONTAINERS)
     if not paths.lab.exists():
         more = BARE if image == "bare" else FULL.format(bundles=cache / "bundles")
-        write_atomically(paths.lab, LAB.format(name=name, subnet=subnet, image=image, more=more))
+        write_atomically(paths.lab, LAB.format(name=name, subnet=subnet, subnet6=subnet6, image=image, more=more))
+
+
+def _read(like: Path) -> dict[str, Any]:
+    try:
+        text = like.read_bytes().decode("utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(
+            f"{like} cannot be read", where=str(like.absolute()), why=error.strerror or str(error)
+        ) from None
+    folder = like.absolute().parent
+    read_cluster(text, file=str(like), folder=folder)
+    found: dict[str, Any] = read_document(text, file=str(like)).root
+    for source in (found.get("bundle") or {}).get("sources", ()):
+        if isinstance(source, dict) and "directory" in source:
+            # The lab's file lies in another folder.
+            source["directory"] = str(like.absolute().parent / Path(str(source["directory"])).expanduser())
+    return found
 
 
 def _power_command(action: str, paths: LabPaths) -> str:
@@ -180,7 +227,7 @@ def read_lab(paths: LabPaths) -> LabFile:
         raise UsageError("lab.yaml cannot be read", where=str(paths.lab), why=str(error)) from None
 
 
-def make_keys(paths: LabPaths, cluster: Cluster) -> None:
+def make_keys(paths: LabPaths, lab: str, machines: Iterable[Machine]) -> None:
     """The user's key, one host key per machine, and the known_hosts that ties them together."""
     import asyncssh
 
@@ -192,9 +239,9 @@ def make_keys(paths: LabPaths, cluster: Cluster) -> None:
             write_atomically(path.with_name(path.name + ".pub"), key.export_public_key().decode(), mode=0o644)
         return path.with_name(path.name + ".pub").read_text().strip()
 
-    ensure(paths.user_key, f"haplane lab {cluster.name}")
+    ensure(paths.user_key, f"haplane lab {lab}")
     lines = []
-    for machine in cluster.machines.values():
+    for machine in machines:
         public = ensure(paths.host_key(machine.name), machine.name)
         host = str(machine.address) if machine.ssh.port == 22 else f"[{machine.address}]:{machine.ssh.port}"
         lines.append(f"{host} {' '.join(public.split()[:2])}\n")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
-from haplane.lab import image
+from haplane.lab import image, outer, rehearsal
 from haplane.lab.files import LabFile, LabPaths
 from haplane.lab.host import raise_limits
 from haplane.model.cluster import Cluster, Machine, Role
@@ -41,17 +43,28 @@ class Lab:
     cluster: Cluster
 
     @property
+    def machines(self) -> Mapping[str, Machine]:
+        """The cluster's, and the stand-in for a load balancer of yours where the design has one."""
+        outside = outer.machine(self.cluster, next(iter(self.cluster.machines.values())).ssh)
+        return {**self.cluster.machines, outside.name: outside} if outside else self.cluster.machines
+
+    @property
     def network(self) -> str:
         return f"haplane-{self.file.name}"
 
     def container(self, machine: str) -> str:
         return f"haplane-{self.file.name}-{machine}"
 
+    def image_of(self, name: str) -> str:
+        """The kind of image. Clients stay full: probes need Python, and who stands in for a load balancer HAProxy."""
+        usual = "full" if self.machines[name].roles == {Role.CLIENT} else self.file.image
+        return self.file.images.get(name, usual)
+
     def machine(self, name: str) -> Machine:
-        if name not in self.cluster.machines:
-            known = ", ".join(self.cluster.machines)
+        if name not in self.machines:
+            known = ", ".join(self.machines)
             raise UsageError(f"there is no machine {name} in this lab", where=str(self.paths.cluster), hint=known)
-        return self.cluster.machines[name]
+        return self.machines[name]
 
 
 async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
@@ -64,21 +77,24 @@ async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     async def one(machine: Machine) -> None:
         progress.now(machine.name, "starting")
         if machine.name not in seen:
-            await _create(lab, machine, tags[lab.file.images.get(machine.name, lab.file.image)])
+            await _create(lab, machine, tags[lab.image_of(machine.name)])
         elif seen[machine.name].state == "paused":
             await thaw(lab, machine.name)
         elif seen[machine.name].state != "running":
             await local.run(["podman", "start", lab.container(machine.name)])
 
     # podman's network set-up takes a lock of its own: side by side is still quicker than one by one.
-    await asyncio.gather(*(one(machine) for machine in lab.cluster.machines.values()))
+    await asyncio.gather(*(one(machine) for machine in lab.machines.values()))
     await _ensure_host_address(lab)
-    await asyncio.gather(*(_wait_for_sshd(machine, progress) for machine in lab.cluster.machines.values()))
+    await asyncio.gather(*(_wait_for_sshd(machine, progress) for machine in lab.machines.values()))
+    if outer.NAME in lab.machines:
+        command = ["podman", "exec", "--interactive", lab.container(outer.NAME), "sh", "-c", outer.START]
+        await local.run(command, stdin=outer.config(lab.cluster).encode())
 
 
 async def ensure_images(lab: Lab, *, cache: Path, progress: Progress) -> dict[str, str]:
     """The tag of each kind of image that the lab needs, made if it is missing."""
-    kinds = {lab.file.images.get(name, lab.file.image) for name in lab.cluster.machines}
+    kinds = {lab.image_of(name) for name in lab.machines}
     if unknown := kinds - set(image.KINDS):
         raise UsageError(f"unknown image {unknown.pop()}", where=str(lab.paths.lab), hint=" or ".join(image.KINDS))
     return {kind: await image.ensure_image(kind, cache=cache, progress=progress) for kind in sorted(kinds)}
@@ -105,7 +121,7 @@ async def status(lab: Lab) -> tuple[Seen, ...]:
     for entry in json.loads(out or "[]"):
         name = entry["Names"][0].removeprefix(prefix)
         found[name] = Seen(machine=name, state=entry["State"], pid=entry.get("Pid") or 0)
-    order = [*lab.cluster.machines, *(name for name in found if name not in lab.cluster.machines)]
+    order = [*lab.machines, *(name for name in found if name not in lab.machines)]
     return tuple(found[name] for name in order if name in found)
 
 
@@ -173,8 +189,11 @@ async def _ensure_network(lab: Lab) -> None:
     if code == 0:
         return
     # --internal: no gateway and no NAT, so nothing in the lab can reach anything outside.
+    subnets = ["--subnet", str(lab.file.subnet)]
+    if lab.file.subnet6:
+        subnets += ["--ipv6", "--subnet", str(lab.file.subnet6)]
     await local.run(
-        ["podman", "network", "create", "--internal", "--disable-dns", "--subnet", str(lab.file.subnet), lab.network],
+        ["podman", "network", "create", "--internal", "--disable-dns", *subnets, lab.network],
         hint="another network may use these addresses: change subnet, vip and addresses in lab.yaml and cluster.yaml",
     )
 
@@ -186,8 +205,11 @@ async def _ensure_host_address(lab: Lab) -> None:
     """
     _, out, _ = await local.run(["podman", "network", "inspect", lab.network])
     bridge = json.loads(out)[0]["network_interface"]
-    address = f"{next(lab.file.subnet.hosts())}/{lab.file.subnet.prefixlen}"
-    await local.run(["ip", "address", "replace", address, "dev", bridge])
+    subnets: list[IPv4Network | IPv6Network] = [lab.file.subnet, *([lab.file.subnet6] if lab.file.subnet6 else [])]
+    for subnet in subnets:
+        address = f"{next(iter(subnet.hosts()))}/{subnet.prefixlen}"
+        nodad = ["nodad"] if subnet.version == 6 else []
+        await local.run(["ip", "address", "replace", address, "dev", bridge, *nodad])
 
 
 async def _create(lab: Lab, machine: Machine, tag: str) -> None:
@@ -215,7 +237,12 @@ async def _create(lab: Lab, machine: Machine, tag: str) -> None:
     for outside, inside in lab.file.mounts.items():
         Path(outside).expanduser().mkdir(parents=True, exist_ok=True)
         arguments += ["--volume", f"{Path(outside).expanduser().absolute()}:{inside}:ro"]
-    arguments += ["--network", f"{lab.network}:ip={machine.address}", tag, "/sbin/init"]
+    addresses = ",".join(f"{'ip6' if one.version == 6 else 'ip'}={one}" for one in machine.addresses)
+    if machine.address_of(4) is None:
+        # podman would give it one of those that others have by name.
+        position = list(lab.machines).index(machine.name)
+        addresses += f",ip={lab.file.subnet[rehearsal.ONLY_IPV6_FROM + position]}"
+    arguments += ["--network", f"{lab.network}:{addresses}", tag, "/sbin/init"]
     await local.run(arguments)
 
 

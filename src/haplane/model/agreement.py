@@ -27,7 +27,10 @@ from haplane.model.cluster import (
 )
 from haplane.model.errors import Problem
 from haplane.model.reading import Document
-from haplane.model.values import DEFAULT_PODS, parse_network
+from haplane.model.values import DEFAULT_PODS, DEFAULT_SERVICES, parse_network
+
+# The smallest network that has a tenth address.
+FEWEST_SERVICES = 16
 
 T = TypeVar("T")
 
@@ -175,17 +178,40 @@ def _without_a_balancer_clients_reach_apiservers(found: _Found) -> Iterator[Prob
         yield found.document.at_value(("endpoint", "port"), what, expected=str(APISERVER_PORT), fix=fix)
 
 
-def _pods_of_the_bridge_fit(found: _Found) -> Iterator[Problem]:
-    """With cni: bridge every control-plane machine gets a part of the pods network (a /24, or a /64) for itself."""
-    if found.document.value("kubernetes", "cni") != Cni.BRIDGE:
+def _pods_of_each_node_fit(found: _Found) -> Iterator[Problem]:
+    """Every node gets a part of the pods network (a /24, or a /64) for itself, where haplane makes that network."""
+    if found.document.value("kubernetes", "cni") not in (Cni.BRIDGE, Cni.FLANNEL):
         return
-    machines = len(found.with_role(Role.CONTROL_PLANE))
+    machines = len({*found.with_role(Role.CONTROL_PLANE), *found.with_role(Role.WORKER)})
     for path, network in found.pods.items():
         part = 24 if network.version == 4 else 64
         if network.num_addresses < machines << (network.max_prefixlen - part):
             what = f"{network} has no /{part} for each of {machines} machines"
             at = path if path in found.document.places else ("kubernetes", "cni")
             yield found.document.at_value(at, what, expected=f"a network of {machines} times /{part}, or cni: none")
+
+
+def _services_have_room(found: _Found) -> Iterator[Problem]:
+    """The tenth address is that of the cluster's DNS; kubeadm asks for as many."""
+    for path, network in _networks(found.document, "services", DEFAULT_SERVICES).items():
+        if network.num_addresses < FEWEST_SERVICES:
+            what = f"{network} has only {network.num_addresses} addresses"
+            smallest = network.max_prefixlen - (FEWEST_SERVICES - 1).bit_length()
+            yield found.document.at_value(path, what, expected=f"a network of services of at least /{smallest}")
+
+
+def _flannel_has_a_network(found: _Found) -> Iterator[Problem]:
+    path, cni = ("kubernetes", "flannel"), found.document.value("kubernetes", "cni") or Cni.NONE
+    if path in found.document.places and cni in (Cni.NONE, Cni.BRIDGE):
+        what = f"has no meaning with kubernetes.cni: {cni}"
+        yield found.document.at_key(path, what, fix=f"remove it, or write cni: {Cni.FLANNEL}")
+
+
+def _workers_run_haproxy(found: _Found) -> Iterator[Problem]:
+    by, path = found.document.value("balancer", "by") or BalancerProgram.HAPROXY, ("balancer", "on_workers")
+    if found.document.value(*path) is True and by in (BalancerProgram.NGINX, BalancerProgram.NONE):
+        what = f"true has no meaning with balancer.by: {by}: what workers run is {BalancerProgram.HAPROXY}"
+        yield found.document.at_value(path, what, expected="false", fix="remove it, or let haproxy balance")
 
 
 def _owned_keys_are_absent(found: _Found) -> Iterator[Problem]:
@@ -243,7 +269,10 @@ _CHECKS: tuple[Callable[[_Found], Iterator[Problem]], ...] = (
     _an_endpoint_of_others_has_no_vrrp,
     _settings_are_of_who_balances,
     _without_a_balancer_clients_reach_apiservers,
-    _pods_of_the_bridge_fit,
+    _pods_of_each_node_fit,
+    _services_have_room,
+    _flannel_has_a_network,
+    _workers_run_haproxy,
     _what_is_frozen_is_thawed,
     _owned_keys_are_absent,
     _jumps_end,

@@ -8,6 +8,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
+from haplane.model.bundle import Addon
+
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
@@ -17,6 +19,8 @@ Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 
 # Of every apiserver on its machine.
 APISERVER_PORT = 6443
+
+# Add-ons: what runs in the cluster for the sake of pods.
 
 # Where a value is in a file: keys, and indexes of lists. The top is ().
 KeyPath = tuple[str | int, ...]
@@ -35,10 +39,27 @@ class Role(StrEnum):
 
 
 class Cni(StrEnum):
-    """Who gives pods their addresses. none: you bring your own; nodes stay NotReady until it is there."""
+    """Who gives pods their addresses. none: you bring your own; nodes stay NotReady until it is there. bridge: each
+    machine for itself, and pods reach those of their own machine alone. flannel: one network over all machines."""
 
     NONE = "none"
     BRIDGE = "bridge"
+    FLANNEL = "flannel"
+
+
+class FlannelBackend(StrEnum):
+    """How packets of pods get to another machine. vxlan: wrapped, over any network. host-gw: routed, which needs all
+    machines in one layer 2 network."""
+
+    VXLAN = "vxlan"
+    HOST_GW = "host-gw"
+
+
+class Proxy(StrEnum):
+    """By which of the kernel's tables kube-proxy leads services to their pods."""
+
+    NFTABLES = "nftables"
+    IPTABLES = "iptables"
 
 
 class EndpointOwner(StrEnum):
@@ -128,6 +149,8 @@ class Kubernetes:
     pods: tuple[Network, ...]
     services: tuple[Network, ...]
     cni: Cni = Cni.NONE
+    flannel: FlannelBackend = FlannelBackend.VXLAN
+    proxy: Proxy = Proxy.NFTABLES
 
 
 @dataclass(frozen=True)
@@ -148,6 +171,11 @@ class Endpoint:
     @property
     def vip(self) -> Interface:
         return self.vips[0]
+
+    @property
+    def is_behind_another(self) -> bool:
+        """Does a load balancer of yours send clients here, and has to know where it may?"""
+        return self.by is EndpointOwner.EXTERNAL or self.outside is not None
 
     @property
     def name(self) -> str:
@@ -225,6 +253,7 @@ class Cluster:
     sources: tuple[BundleSource, ...]
     balancer: BalancerRole = BalancerRole.CONTROL_PLANE
     balanced_by: BalancerProgram = BalancerProgram.HAPROXY
+    balancer_on_workers: bool = False
     etcd: Etcd = Etcd()
     failover: Failover = Failover()
     accept: Mapping[str, str] = field(default_factory=dict)
@@ -244,8 +273,29 @@ class Cluster:
         return tuple(machine for machine in self.machines.values() if role in machine.roles)
 
     @property
+    def managed(self) -> tuple[Machine, ...]:
+        """Machines on which something is installed: all but those that are only clients."""
+        return tuple(machine for machine in self.machines.values() if machine.roles != {Role.CLIENT})
+
+    @property
     def control_plane(self) -> tuple[Machine, ...]:
         return self.with_role(Role.CONTROL_PLANE)
+
+    @property
+    def workers(self) -> tuple[Machine, ...]:
+        """Nodes that run no apiserver."""
+        return tuple(one for one in self.with_role(Role.WORKER) if Role.CONTROL_PLANE not in one.roles)
+
+    @property
+    def nodes(self) -> tuple[Machine, ...]:
+        return (*self.control_plane, *self.workers)
+
+    @property
+    def addons(self) -> frozenset[Addon]:
+        """What haplane runs in the cluster. Without workers and without a pod network there is nobody to use it."""
+        if self.kubernetes.cni is Cni.FLANNEL:
+            return frozenset(Addon)
+        return frozenset({Addon.KUBE_PROXY, Addon.COREDNS}) if self.with_role(Role.WORKER) else frozenset()
 
     @property
     def balancers(self) -> tuple[Machine, ...]:
@@ -253,8 +303,26 @@ class Cluster:
         return self.with_role(Role(self.balancer))
 
     @property
+    def running_balancer(self) -> tuple[Machine, ...]:
+        """Machines on which the balancer runs: those that clients reach and, if asked for, workers for themselves."""
+        if self.balanced_by is BalancerProgram.NONE:
+            return ()
+        own = self.workers if self.balancer_on_workers else ()
+        return (*self.balancers, *(one for one in own if one not in self.balancers))
+
+    @property
+    def is_stacked(self) -> bool:
+        """Is etcd beside the apiservers, run by kubeadm?"""
+        return self.etcd.topology is EtcdTopology.STACKED
+
+    @property
     def etcd_members(self) -> tuple[Machine, ...]:
-        return self.with_role(Role.ETCD if self.etcd.topology is EtcdTopology.EXTERNAL else Role.CONTROL_PLANE)
+        return self.with_role(Role.CONTROL_PLANE if self.is_stacked else Role.ETCD)
+
+    @property
+    def vip_sharers(self) -> tuple[Machine, ...]:
+        """Machines that may hold the VIP; none where it is somebody else's."""
+        return self.balancers if self.endpoint.by is EndpointOwner.KEEPALIVED else ()
 
     def where(self, *path: str | int) -> Where:
         """The place of this key, or of the nearest one around it that is in the file."""

@@ -164,12 +164,15 @@ def _cluster(given: shape.ClusterFile, document: Document, folder: Path) -> clus
             pods=tuple(kubernetes.pods),
             services=tuple(kubernetes.services),
             cni=kubernetes.cni,
+            flannel=kubernetes.flannel.backend,
+            proxy=kubernetes.proxy,
         ),
         endpoint=_endpoint(given.endpoint, given.balancer),
         machines={name: _machine(name, machine, given.ssh, folder) for name, machine in given.machines.items()},
         sources=tuple(_source(source, folder) for source in given.bundle.sources),
         balancer=given.balancer.role,
         balanced_by=given.balancer.by,
+        balancer_on_workers=given.balancer.on_workers,
         etcd=cluster.Etcd(topology=etcd.topology, heartbeat_ms=etcd.heartbeat, election_ms=etcd.election),
         failover=cluster.Failover(
             target_ms=failover.target, survive=failover.survive, tell_clients=failover.tell_clients

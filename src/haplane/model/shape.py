@@ -18,6 +18,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
+class Flannel(_Section):
+    """Of cni: flannel, how packets get to another machine."""
+
+    backend: Annotated[cluster.FlannelBackend, values.one_of(cluster.FlannelBackend)] = cluster.FlannelBackend.VXLAN
+
+
 class Kubernetes(_Section):
     """Version and networks."""
 
@@ -31,6 +37,8 @@ class Kubernetes(_Section):
         description=f"Network of the services, or one per IP version. Default: {values.DEFAULT_SERVICES}.",
     )
     cni: Annotated[cluster.Cni, values.one_of(cluster.Cni)] = cluster.Cni.NONE
+    flannel: Flannel = Flannel.model_construct()
+    proxy: Annotated[cluster.Proxy, values.one_of(cluster.Proxy)] = cluster.Proxy.NFTABLES
 
 
 class Endpoint(_Section):
@@ -58,6 +66,9 @@ class Balancer(_Section):
 
     by: Annotated[cluster.BalancerProgram, values.one_of(cluster.BalancerProgram)] = cluster.BalancerProgram.HAPROXY
     role: Annotated[cluster.BalancerRole, values.one_of(cluster.BalancerRole)] = cluster.BalancerRole.CONTROL_PLANE
+    on_workers: bool = Field(
+        False, description="Each worker runs one for itself, so that its kubelet does not depend on the VIP."
+    )
 
 
 class Etcd(_Section):

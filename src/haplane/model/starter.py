@@ -70,7 +70,8 @@ def _kubernetes(version: str) -> str:
 kubernetes:
   version: {written(version)}
   # pods: 10.244.0.0/16            # networks that nothing else uses
-  # services: 10.96.0.0/16"""
+  # services: 10.96.0.0/16
+  # cni: flannel                   # one network of all pods; without it you bring your own"""
 
 
 def _endpoint(vip: str, host: str | None, port: int | None) -> str:

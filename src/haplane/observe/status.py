@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from haplane.components import haproxy, keepalived
+from haplane.components import addons, etcd, etcd_watch, haproxy, keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
-from haplane.model.cluster import APISERVER_PORT, Cluster, Machine
+from haplane.model.bundle import Addon
+from haplane.model.cluster import APISERVER_PORT, Cluster, Cni, Machine
 from haplane.model.errors import HaplaneError
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 LEASES = ("kube-controller-manager", "kube-scheduler")
 PKI = "/etc/kubernetes/pki"
-ETCD_CLIENT = f"{PKI}/etcd/healthcheck-client"
-ETCD = f"etcdctl --command-timeout 3s --cacert {PKI}/etcd/ca.crt --cert {ETCD_CLIENT}.crt --key {ETCD_CLIENT}.key"
 # A lease that was not renewed for longer than its duration has no holder, whatever it says.
 LEASE_FRESH_S = 15
 
@@ -43,9 +43,27 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class AddOn:
+    """What runs in the cluster for the sake of pods. machines: where pods of it are ready, as far as that is asked."""
+
+    name: str
+    ready: int
+    wanted: int
+    machines: frozenset[str] = frozenset()
+
+    def problems(self, *, nodes: int) -> Iterator[str]:
+        """nodes: how many there are."""
+        title = "CoreDNS" if self.name == Addon.COREDNS else self.name
+        if self.ready < self.wanted:
+            yield f"{title}: {self.ready} of {self.wanted} ready"
+        if self.ready > 1 and len(self.machines) == 1 and nodes > 1:
+            yield f"{title}: all on one node ({', '.join(self.machines)})"
+
+
+@dataclass(frozen=True)
 class MachineStatus:
-    """What one machine says. unreachable: why it could not be asked. servers: HAProxy's view, by apiserver; nginx says
-    nothing of them.
+    """What one machine says; what it has no part in stays empty. unreachable: why it could not be asked. servers:
+    HAProxy's view, by apiserver; nginx says nothing of them.
     """
 
     name: str
@@ -62,6 +80,7 @@ class MachineStatus:
     leases: tuple[Lease, ...] = ()
     nodes: Mapping[str, bool] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    add_ons: Mapping[str, AddOn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ class ClusterStatus:
 
     @property
     def members(self) -> tuple[EtcdMember, ...]:
-        """As the first machine that could ask says."""
+        """As the first machine that could ask says. Names are those of machines."""
         return next((one.members for one in self.machines if one.members), ())
 
     @property
@@ -100,40 +119,53 @@ class ClusterStatus:
         return next((one.nodes for one in self.machines if one.nodes), {})
 
     @property
+    def add_ons(self) -> tuple[AddOn, ...]:
+        """As the first machine that could ask says; those that are missing have nothing that is ready."""
+        found = next((one.add_ons for one in self.machines if one.add_ons), {})
+        return tuple(found.get(name, AddOn(name, 0, 1)) for name in addons.in_order(self.cluster))
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Everything that is not whole, one sentence each."""
-        names = [machine.name for machine in self.cluster.control_plane]
-        found: list[str] = []
+        cluster, found = self.cluster, list[str]()
         for one in self.machines:
             if one.unreachable:
                 found.append(f"{one.name} cannot be reached: {one.unreachable}")
-                continue
-            if not one.ready:
-                found.append(f"{one.name}: its apiserver is not ready ({one.ready_reason or 'no answer'})")
-            up = {name for name, server in one.servers.items() if server.status == "UP"}
-            if says_who_is_up(self.cluster):
-                found += [f"{one.name}: its balancer sees {name} as not up" for name in names if name not in up]
-            if one.vrrp_state not in ("MASTER", "BACKUP"):
-                found.append(f"{one.name}: keepalived is {one.vrrp_state or 'not running'}")
-            if one.holds_vip != (one.vrrp_state == "MASTER"):
-                found.append(
-                    f"{one.name}: VRRP says {one.vrrp_state or 'nothing'}, but the VIP is "
-                    f"{'there' if one.holds_vip else 'not there'}"
-                )
-            if one.etcd_error:
-                found.append(f"{one.name}: its etcd member does not answer ({one.etcd_error})")
-            found += [f"{one.name}: {unit} is {state}" for unit, state in one.units.items() if state != "active"]
-        if len(self.holders) != 1:
+            else:
+                found += [f"{one.name}: {problem}" for problem in self._problems_of(one)]
+        if cluster.vip_sharers and len(self.holders) != 1:
             found.append(f"{len(self.holders)} machines hold the VIP, not one: {', '.join(self.holders) or 'none'}")
         members = {member.name for member in self.members if not member.is_learner}
+        names = [machine.name for machine in cluster.etcd_members]
         if members != set(names):
             found.append(f"etcd's voters are {', '.join(sorted(members)) or 'unknown'}, not {', '.join(names)}")
         if not self.etcd_leader:
             found.append("etcd has no leader that all members agree on")
         found += [f"no active {name}" for name in LEASES if not (name in self.leases and self.leases[name].is_held)]
-        if self.cluster.kubernetes.cni.value != "none":
-            found += [f"node {name} is not Ready" for name in names if not self.nodes.get(name)]
+        if cluster.kubernetes.cni is not Cni.NONE:
+            found += [f"node {one.name} is not Ready" for one in cluster.nodes if not self.nodes.get(one.name)]
+            # With a network of somebody else's that is not there yet, they wait for it.
+            found += [problem for one in self.add_ons for problem in one.problems(nodes=len(cluster.nodes))]
         return tuple(found)
+
+    def _problems_of(self, one: MachineStatus) -> Iterator[str]:
+        """What is not whole on a machine, by the parts that it has."""
+        cluster, machine = self.cluster, self.cluster.machines[one.name]
+        if machine in cluster.control_plane and not one.ready:
+            yield f"its apiserver is not ready ({one.ready_reason or 'no answer'})"
+        if machine in cluster.running_balancer and says_who_is_up(cluster):
+            up = {name for name, server in one.servers.items() if server.status == "UP"}
+            names = [server.name for server in cluster.control_plane]
+            yield from (f"its balancer sees {name} as not up" for name in names if name not in up)
+        if machine in cluster.vip_sharers:
+            if one.vrrp_state not in ("MASTER", "BACKUP"):
+                yield f"keepalived is {one.vrrp_state or 'not running'}"
+            if one.holds_vip != (one.vrrp_state == "MASTER"):
+                there = "there" if one.holds_vip else "not there"
+                yield f"VRRP says {one.vrrp_state or 'nothing'}, but the VIP is {there}"
+        if machine in cluster.etcd_members and one.etcd_error:
+            yield f"its etcd member does not answer ({one.etcd_error})"
+        yield from (f"{unit} is {state}" for unit, state in one.units.items() if state != "active")
 
     @property
     def is_whole(self) -> bool:
@@ -148,35 +180,71 @@ def says_who_is_up(cluster: Cluster) -> bool:
 
 def command(cluster: Cluster, machine: Machine) -> str:
     """Prints sections, each begun by a line `### NAME`. Every question is asked at once and bounded in time."""
+    questions = "\n".join(_questions(cluster, machine))
+    files = " ".join(
+        ["haproxy", "vrrp", "readyz", *(f"lease-{lease}" for lease in LEASES), "nodes", "addons", "etcd", "members"]
+    )
+    return f"""
+PATH=$PATH:/usr/sbin:/sbin:/usr/local/bin
+d=$(mktemp -d /run/haplane-status.XXXXXX) && cd "$d" || exit 1
+{questions}
+wait
+echo "### now"; date +%s.%N
+echo "### vip"; ip -o addr show | awk -v a='{cluster.endpoint.vip.ip}' '{{split($4,p,"/"); if (p[1]==a) print $2}}'
+echo "### units"; for u in {" ".join(_units(cluster, machine))}; do echo "$u $(systemctl is-active $u)"; done
+for f in {files}; do [ ! -f $f ] || {{ echo; echo "### $f"; cat $f; }}; done
+[ ! -f etcd ] || {{ echo; echo "### etcd-error"; head -c 300 etcd-error; }}
+rm -rf "$d"
+"""
+
+
+def _units(cluster: Cluster, machine: Machine) -> Iterator[str]:
+    balancer = balancer_of(cluster)
+    if machine in cluster.nodes:
+        yield from ("containerd", "kubelet")
+    if machine in cluster.etcd_members and not cluster.is_stacked:
+        yield "etcd"
+    if machine in cluster.control_plane and not cluster.is_stacked:
+        yield etcd_watch.UNIT_NAME.removesuffix(".service")
+    if machine in cluster.running_balancer and balancer:
+        yield balancer.name
+    if machine in cluster.vip_sharers:
+        yield "keepalived"
+
+
+def _questions(cluster: Cluster, machine: Machine) -> Iterator[str]:
+    """Shell commands that run side by side, each writing the file of its section."""
+    if machine in cluster.running_balancer and says_who_is_up(cluster):
+        yield f"{haproxy.STATUS_COMMAND} > haproxy 2>/dev/null &"
+    if machine in cluster.vip_sharers:
+        yield f"( {keepalived.STATUS_COMMAND} ) > vrrp 2>/dev/null &"
+    if machine in cluster.etcd_members:
+        ask = etcd.etcdctl(cluster)
+        status, members = f"{ask} endpoint status -w json", f"{ask} member list -w json"
+        yield f"{{ {status} > etcd 2> etcd-error; {members} > members 2>/dev/null; }} &"
+    if machine not in cluster.control_plane:
+        return
     local = f"https://{join_host_port(machine.address, APISERVER_PORT)}"
     # The kubelet's client certificate of the apiserver may read what administrators may; curl starts ten times
     # quicker than kubectl.
     client = f"{PKI}/apiserver-kubelet-client"
     ask = f"curl --silent --max-time 3 --cacert {PKI}/ca.crt --cert {client}.crt --key {client}.key"
     leases = f"{local}/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
-    endpoint = "https://127.0.0.1:2379"
-    balancer = balancer_of(cluster)
-    units = " ".join(["containerd", "kubelet", *([balancer.name] if balancer else []), "keepalived"])
-    files = " ".join(["haproxy", "readyz", *(f"lease-{lease}" for lease in LEASES), "nodes", "etcd", "members"])
-    return f"""
-PATH=$PATH:/usr/sbin:/sbin:/usr/local/bin
-d=$(mktemp -d /run/haplane-status.XXXXXX) && cd "$d" || exit 1
-{haproxy.STATUS_COMMAND if says_who_is_up(cluster) else "true"} > haproxy 2>/dev/null &
-( {keepalived.STATUS_COMMAND} ) > vrrp 2>/dev/null &
-{ask} --write-out '\\n%{{http_code}}' {local}/readyz > readyz 2>/dev/null &
-for l in {" ".join(LEASES)}; do {ask} --fail {leases}/$l > lease-$l 2>/dev/null & done
-{ask} --fail {local}/api/v1/nodes > nodes 2>/dev/null &
-{{ {ETCD} --endpoints {endpoint} endpoint status -w json > etcd 2> etcd-error; \
-{ETCD} --endpoints {endpoint} member list -w json > members 2>/dev/null; }} &
-wait
-echo "### now"; date +%s.%N
-echo "### vip"; ip -o addr show | awk -v a='{cluster.endpoint.vip.ip}' '{{split($4,p,"/"); if (p[1]==a) print $2}}'
-echo "### vrrp"; cat vrrp
-echo "### units"; for u in {units}; do echo "$u $(systemctl is-active $u)"; done
-for f in {files}; do echo; echo "### $f"; cat $f; done
-echo; echo "### etcd-error"; head -c 300 etcd-error
-rm -rf "$d"
-"""
+    yield f"{ask} --write-out '\\n%{{http_code}}' {local}/readyz > readyz 2>/dev/null &"
+    yield f"for l in {' '.join(LEASES)}; do {ask} --fail {leases}/$l > lease-$l 2>/dev/null & done"
+    yield f"{ask} --fail {local}/api/v1/nodes > nodes 2>/dev/null &"
+    if cluster.addons:
+        # All of it over one connection.
+        urls = " ".join(f"'{local}{path}'" for path in _paths_of_add_ons(cluster))
+        yield f"{ask} {urls} > addons 2>/dev/null &"
+
+
+def _paths_of_add_ons(cluster: Cluster) -> Iterator[str]:
+    for name in addons.in_order(cluster):
+        kind = "daemonsets" if name in addons.DAEMON_SETS else "deployments"
+        namespace, found = {**addons.DAEMON_SETS, **addons.DEPLOYMENTS}[name]
+        yield f"/apis/apps/v1/namespaces/{namespace}/{kind}/{found}"
+    yield f"/api/v1/namespaces/{addons.SYSTEM}/pods?labelSelector=k8s-app%3D{addons.DNS_LABEL}"
 
 
 def parse(name: str, output: str) -> MachineStatus:
@@ -187,8 +255,8 @@ def parse(name: str, output: str) -> MachineStatus:
         sections[key.strip()] = body.strip()
     now = float(sections.get("now") or 0)
     body, _, code = sections.get("readyz", "").rpartition("\n")
-    etcd = _json(sections.get("etcd", ""))
-    state = etcd[0] if isinstance(etcd, list) and etcd else None
+    answer = _json(sections.get("etcd", ""))
+    state = answer[0] if isinstance(answer, list) and answer else None
     return MachineStatus(
         name=name,
         holds_vip=bool(sections.get("vip")),
@@ -200,20 +268,21 @@ def parse(name: str, output: str) -> MachineStatus:
         else (body.strip().splitlines() or [f"HTTP {code}" if code != "000" else ""])[-1],
         etcd_id=_hex(state["Status"]["header"]["member_id"]) if state else "",
         etcd_leader=_hex(state["Status"].get("leader", 0)) if state else "",
-        etcd_error="" if state else _last_error(sections.get("etcd-error", "")),
+        etcd_error="" if state or "etcd" not in sections else _last_error(sections.get("etcd-error", "")),
         members=_members(sections.get("members", "")),
         leases=tuple(
             _lease(lease, sections.get(f"lease-{lease}", ""), now) for lease in LEASES if sections.get(f"lease-{lease}")
         ),
         nodes=_nodes(sections.get("nodes", "")),
+        add_ons=_add_ons(sections.get("addons", "")),
         units=dict(line.split(" ", 1) for line in sections.get("units", "").splitlines() if " " in line),
     )
 
 
 async def read(cluster: Cluster) -> ClusterStatus:
-    """Ask every control-plane machine at once. A machine that cannot be reached is shown as that."""
+    """Ask every machine at once. A machine that cannot be reached is shown as that."""
     async with Fleet(cluster.machines) as fleet:
-        found = await fleet.connect_all(cluster.control_plane)
+        found = await fleet.connect_all(cluster.managed)
         return await read_from(cluster, found)
 
 
@@ -230,7 +299,7 @@ async def read_from(cluster: Cluster, remotes: Mapping[str, Remote | HaplaneErro
             return MachineStatus(machine.name, unreachable=error.what)
         return parse(machine.name, done.stdout)
 
-    return ClusterStatus(cluster, tuple(await asyncio.gather(*(one(machine) for machine in cluster.control_plane))))
+    return ClusterStatus(cluster, tuple(await asyncio.gather(*(one(machine) for machine in cluster.managed))))
 
 
 async def until_whole(cluster: Cluster, *, within_s: float, on_problem: Callable[[str], None]) -> None:
@@ -256,14 +325,16 @@ async def until_whole(cluster: Cluster, *, within_s: float, on_problem: Callable
 
 async def _unready(cluster: Cluster, fleet: Fleet, remotes: dict[str, Remote]) -> tuple[str, ...]:
     """Machines whose apiserver does not answer, as sentences. Adds to remotes those that can be reached again."""
-    found = await fleet.connect_all(machine for machine in cluster.control_plane if machine.name not in remotes)
+    found = await fleet.connect_all(machine for machine in cluster.managed if machine.name not in remotes)
     remotes |= {name: one for name, one in found.items() if isinstance(one, Remote)}
 
     async def one(machine: Machine) -> str:
         if machine.name not in remotes:
             return f"{machine.name} cannot be reached"
+        # Of other machines, only whether the connection lives.
+        serves = machine in cluster.control_plane
         url = f"https://{join_host_port(machine.address, APISERVER_PORT)}/readyz"
-        ask = f"curl --silent --fail --max-time 3 --output /dev/null --cacert {PKI}/ca.crt {url}"
+        ask = f"curl --silent --fail --max-time 3 --output /dev/null --cacert {PKI}/ca.crt {url}" if serves else "true"
         try:
             done = await remotes[machine.name].run(ask, check=False, timeout_s=10)
         except Unreachable:
@@ -272,7 +343,7 @@ async def _unready(cluster: Cluster, fleet: Fleet, remotes: dict[str, Remote]) -
             return f"{machine.name} cannot be reached"
         return f"{machine.name}: its apiserver is not ready" if done.code else ""
 
-    return tuple(filter(None, await asyncio.gather(*(one(machine) for machine in cluster.control_plane))))
+    return tuple(filter(None, await asyncio.gather(*(one(machine) for machine in cluster.managed))))
 
 
 def _json(text: str) -> object:
@@ -319,10 +390,43 @@ def _nodes(text: str) -> dict[str, bool]:
     answer = _json(text)
     if not isinstance(answer, dict):
         return {}
-    return {
-        node["metadata"]["name"]: any(
-            condition["type"] == "Ready" and condition["status"] == "True"
-            for condition in node.get("status", {}).get("conditions", [])
-        )
-        for node in answer.get("items", [])
-    }
+    return {node["metadata"]["name"]: _is_ready(node) for node in answer.get("items", [])}
+
+
+def _is_ready(one: dict[str, Any]) -> bool:
+    """A node or a pod."""
+    conditions = one.get("status", {}).get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _add_ons(text: str) -> dict[str, AddOn]:
+    """Answers to _paths_of_add_ons, one behind the other. What is not there answers with a Status: it is left out."""
+    names = {found: name for name, found in {**addons.DAEMON_SETS, **addons.DEPLOYMENTS}.items()}
+    found: dict[str, AddOn] = {}
+    machines: frozenset[str] = frozenset()
+    for answer in _several(text):
+        metadata, status = answer.get("metadata", {}), answer.get("status", {})
+        if answer.get("kind") == "PodList":
+            machines = frozenset(pod["spec"].get("nodeName", "") for pod in answer.get("items", []) if _is_ready(pod))
+            continue
+        name = names.get((metadata.get("namespace", ""), metadata.get("name", "")))
+        if name in addons.DAEMON_SETS:
+            found[name] = AddOn(name, status.get("numberReady", 0), status.get("desiredNumberScheduled", 0))
+        elif name:
+            found[name] = AddOn(name, status.get("readyReplicas", 0), answer.get("spec", {}).get("replicas", 1))
+    if Addon.COREDNS in found:
+        found[Addon.COREDNS] = replace(found[Addon.COREDNS], machines=machines)
+    return found
+
+
+def _several(text: str) -> Iterator[dict[str, Any]]:
+    """JSON objects one behind the other; what is cut off is left out."""
+    decoder, rest = json.JSONDecoder(), text.strip()
+    while rest:
+        try:
+            value, end = decoder.raw_decode(rest)
+        except ValueError:
+            return
+        if isinstance(value, dict):
+            yield value
+        rest = rest[end:].lstrip()

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from haplane.components import etcd
 from haplane.design.design import Design, identity
 from haplane.design.solved import solved
 from haplane.model.bundle import BundleManifest
@@ -17,6 +18,7 @@ from haplane.model.facts import NOTHING_MEASURED, MeasuredFacts
 from haplane.model.progress import Progress
 from haplane.observe import facts as facts_of
 from haplane.observe.facts import Facts
+from haplane.phases.addons import ApplyAddOns
 from haplane.phases.change import JOB_TIMEOUT_S, Change, Step, undone
 from haplane.phases.context import Context, Phase
 from haplane.phases.create import (
@@ -27,9 +29,18 @@ from haplane.phases.create import (
     WaitUntilWhole,
 )
 from haplane.phases.decide import Membership, decide, membership
-from haplane.phases.endpoint import StartBalancer, StartVip
+from haplane.phases.endpoint import LeaveVip, StartBalancer, StartVip
+from haplane.phases.etcd import ChangeEtcd, CreateEtcdAuthority, EmptyEtcd, IssueEtcdCertificates, StartEtcd, WatchEtcd
+from haplane.phases.kubelets import PointKubelets
 from haplane.phases.lock import LockLost, locked
-from haplane.phases.prepare import InstallPackages, PrepareHost, PrepareKubelet, SendBundle, StartContainerd
+from haplane.phases.prepare import (
+    InstallPackages,
+    PrepareHost,
+    PrepareKubelet,
+    SendBundle,
+    StartContainerd,
+    lacking_bundle,
+)
 from haplane.phases.probing import RATE, Seen, probing
 from haplane.phases.reconfigure import ReconfigureNodes
 from haplane.phases.refuse import refuse_hazards, refuse_unbuilt, refuse_unfit_machines
@@ -44,10 +55,19 @@ PHASES: tuple[type[Phase], ...] = (
     UndoUnfinished,
     PrepareKubelet,
     CreateAuthority,
+    CreateEtcdAuthority,
+    IssueEtcdCertificates,
+    StartEtcd,
+    ChangeEtcd,
+    EmptyEtcd,
     StartBalancer,
+    LeaveVip,
     StartVip,
     CreateCluster,
+    ApplyAddOns,
     JoinNodes,
+    WatchEtcd,
+    PointKubelets,
     WaitUntilWhole,
     ReconfigureNodes,
 )
@@ -106,7 +126,7 @@ async def apply(inputs: Inputs, *, exactly: Plan | None = None) -> Applied:
             return Applied(())
         await refuse_unfit_machines(context.design, remotes, inputs.progress)
         bundle = context.design.bundle
-        if bundle is None or any(bundle.folder_name not in one.bundles for one in context.facts.values()):
+        if bundle is None or lacking_bundle(context):
             manifest, context.bundle_folder = await inputs.obtain()
             context.design = replace(context.design, bundle=manifest)
         if not context.is_live:
@@ -123,7 +143,7 @@ def _refuse(inputs: Inputs) -> None:
 
 
 async def _connect(fleet: Fleet, inputs: Inputs) -> tuple[dict[str, Remote], dict[str, HaplaneError]]:
-    wanted = [machine for machine in inputs.cluster.control_plane if machine.name not in inputs.skip]
+    wanted = [machine for machine in inputs.cluster.managed if machine.name not in inputs.skip]
     found = await fleet.connect_all(wanted)
     remotes = {name: one for name, one in found.items() if isinstance(one, Remote)}
     silent: dict[str, HaplaneError] = {name: one for name, one in found.items() if isinstance(one, Unreachable)}
@@ -153,6 +173,7 @@ async def gather(cluster: Cluster, remotes: Mapping[str, Remote], design: Design
             [file.path for component in components for file in component.files],
             [component.unit for component in components if component.unit],
             design.packages(name),
+            etcd.leaves(cluster, cluster.machines[name]),
         )
         done = await remotes[name].run(command, shown_as="read facts")
         return facts_of.parse(done.stdout)
@@ -172,7 +193,16 @@ async def _context(
         await _wait_for_jobs(facts, remotes, inputs.progress)
         facts = await gather(cluster, remotes, blank)
     _check_skipped(inputs, facts)
-    decision = decide(facts, silent, identity(cluster))
+    decision = decide(
+        {one.name: facts[one.name] for one in cluster.control_plane if one.name in facts},
+        silent,
+        identity(cluster),
+        workers={one.name: facts[one.name] for one in cluster.workers if one.name in facts},
+        etcd=None
+        if cluster.is_stacked
+        else {one.name: facts[one.name] for one in cluster.etcd_members if one.name in facts},
+        voters=len(cluster.etcd_members),
+    )
     asked = {name: one.measured for name, one in facts.items()}
     design, _ = solved(cluster, inputs.facts, bundle=inputs.bundle, asked=asked)
     # Of a node of the cluster, never of a machine whose kubeadm was cut short and will be undone.
@@ -193,17 +223,19 @@ async def _context(
 def _check_skipped(inputs: Inputs, facts: Mapping[str, Facts]) -> None:
     if not inputs.skip:
         return
-    unknown = inputs.skip - {machine.name for machine in inputs.cluster.control_plane}
-    # Not the marker alone: machines whose data is gone could otherwise start a second cluster beside the silent one.
-    members = sum(membership(one) is Membership.MEMBER for one in facts.values())
-    quorum = len(inputs.cluster.control_plane) // 2 + 1
-    if unknown or members < quorum:
-        raise HaplaneError(
-            f"--skip {' '.join(sorted(inputs.skip))} is not possible",
-            why=f"no such machine: {', '.join(unknown)}"
-            if unknown
-            else f"without it {members} nodes of the cluster answer, and {quorum} are a quorum",
-        )
+    cluster = inputs.cluster
+    if unknown := inputs.skip - {machine.name for machine in cluster.managed}:
+        why = f"no such machine: {', '.join(unknown)}"
+    else:
+        # Not the marker alone: machines whose data is gone could otherwise start a second cluster beside the silent.
+        found = [facts[one.name] for one in cluster.control_plane if one.name in facts]
+        nodes = sum(membership(one, holds_etcd=cluster.is_stacked) is Membership.MEMBER for one in found)
+        members = sum(facts[one.name].has_etcd_data for one in cluster.etcd_members if one.name in facts)
+        quorum = len(cluster.etcd_members) // 2 + 1
+        if nodes and members >= quorum:
+            return
+        why = f"without it {nodes} control-plane nodes and {members} members of etcd answer, and {quorum} are a quorum"
+    raise HaplaneError(f"--skip {' '.join(sorted(inputs.skip))} is not possible", why=why)
 
 
 async def _wait_for_jobs(facts: Mapping[str, Facts], remotes: Mapping[str, Remote], progress: Progress) -> None:
@@ -224,7 +256,7 @@ async def run_phases(context: Context) -> tuple[Step, ...]:
         phase = kind()
         machines = phase.machines(context)
         if phase.rolls_in(context):
-            await _roll(phase, [name for name in context.backups_first if name in machines], context, steps)
+            await _roll(phase, await phase.order(context, machines), context, steps)
         else:
             await _together(phase, machines, context, steps)
     return tuple(steps)
@@ -248,8 +280,7 @@ async def _roll(phase: Phase, machines: Sequence[str], context: Context, steps: 
     """One machine at a time; a change or a gate that fails puts that machine's previous files back and stops."""
     for name in machines:
         change = _change(phase, name, context)
-        # A machine that is not part of the cluster yet serves nobody, and cannot answer.
-        change.gated = name in context.decision.members
+        change.gated = phase.is_gated(context, name)
         try:
             await phase.run(context, change)
             if change.gated and change.steps and not context.dry:

@@ -8,26 +8,25 @@ from collections.abc import Sequence
 
 from haplane.components import etcd
 from haplane.components.base import RUN, STATE, join_host_port
-from haplane.components.kubernetes import INIT_FILE, PARKED, control_plane_endpoint, join_file
+from haplane.components.kubernetes import INIT_FILE, KUBECONFIG, PARKED, control_plane_endpoint, join_file
 from haplane.design.design import identity
 from haplane.model.cluster import APISERVER_PORT
 from haplane.observe.facts import AUTHORITY, MEMBERSHIP
+from haplane.phases.addons import wait_for_add_ons
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
-from haplane.phases.decide import Membership, membership
 from haplane.phases.prepare import import_images
 
-KUBECONFIG = "--kubeconfig /etc/kubernetes/admin.conf"
 JOIN_FILE = f"{RUN}/kubeadm-join.yaml"
 UPLOAD_FILE = f"{RUN}/kubeadm-upload.yaml"
 TOKEN_LIFE = "1h"
 
 
-def _mark(word: str, context: Context) -> str:
+def mark(word: str, context: Context, path: str = MEMBERSHIP) -> str:
     """Remember what this machine is to the cluster. Survives a power cut: synced before it counts."""
     line = f"{word} {identity(context.cluster)}"
-    new = f"{STATE}/.membership"
-    return f"mkdir -p {STATE}\necho '{line}' > {new}\nsync -f {new}\nmv {new} {MEMBERSHIP}"
+    new = f"{STATE}/.{path.rpartition('/')[2]}"
+    return f"mkdir -p {STATE}\necho '{line}' > {new}\nsync -f {new}\nmv {new} {path}"
 
 
 class UndoUnfinished(Phase):
@@ -39,38 +38,51 @@ class UndoUnfinished(Phase):
         return context.decision.clean
 
     async def run(self, context: Context, do: Change) -> None:
-        if membership(do.facts) is Membership.BEGUN_JOIN and context.is_live:
+        if context.is_live and not do.facts.membership.startswith("begun init"):
             address = context.cluster.machines[do.machine].address
             seed = context.remotes[context.seed()]
             # A member that never finished joining still counts for quorum until it is removed.
-            script = f"""
-set -e
-e="etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
---cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
+            member = f"""
+e="{etcd.etcdctl(context.cluster)}"
 list=$($e member list)
-id=$(printf '%s\n' "$list" | grep -F "https://{join_host_port(address, 2380)}" | cut -d, -f1)
+id=$(printf '%s\n' "$list" | grep -F "https://{join_host_port(address, etcd.PEER_PORT)}" | cut -d, -f1)
 [ -z "$id" ] || $e member remove "$id"
-kubectl {KUBECONFIG} delete node {do.machine} --ignore-not-found --wait=false
 """
+            holds_etcd = context.cluster.is_stacked and do.machine in context.of(context.cluster.control_plane)
+            script = f"set -e\n{member if holds_etcd else ''}kubectl {KUBECONFIG} delete node {do.machine} " + (
+                "--ignore-not-found --wait=false"
+            )
             await do.do(
-                f"remove {do.machine}'s unfinished etcd member and node from the cluster",
+                f"remove {do.machine}'s unfinished {'etcd member and ' if holds_etcd else ''}node from the cluster",
                 lambda: seed.run(script, shown_as=f"remove the unfinished member {do.machine}"),
             )
-        await do.do("undo the unfinished kubeadm", lambda: do.job("undo", reset_script(), shown_as="kubeadm reset"))
+        script = reset_script(keeps_etcd=not context.cluster.is_stacked)
+        await do.do("undo the unfinished kubeadm", lambda: do.job("undo", script, shown_as="kubeadm reset"))
         await do.do("forget that it was begun", lambda: do.sh(f"rm -f {MEMBERSHIP}"))
 
 
-def reset_script() -> str:
-    """Take Kubernetes off a machine: nodes' data, static pods, certificates, network. The bundle stays."""
+def reset_script(*, keeps_etcd: bool = False) -> str:
+    """Take Kubernetes off a machine: nodes' data, static pods, certificates, network. The bundle stays.
+
+    keeps_etcd: a member there is not kubeadm's, which would empty /var/lib/etcd where it finds no static pod either.
+    """
     return f"""
 rm -rf {PARKED}
 if command -v kubeadm >/dev/null; then
-  kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock --cleanup-tmp-dir || true
+  kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock --cleanup-tmp-dir \\
+    {"--skip-phases remove-etcd-member" if keeps_etcd else ""} || true
 fi
 systemctl stop kubelet 2>/dev/null || true
-rm -rf /etc/kubernetes/manifests /etc/kubernetes/pki /etc/kubernetes/*.conf {etcd.DATA}/member
+rm -rf /etc/kubernetes/manifests /etc/kubernetes/pki /etc/kubernetes/*.conf
+{"" if keeps_etcd else f"rm -rf {etcd.DATA}/member"}
 rm -rf /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env /var/lib/kubelet/pki
 rm -rf /etc/kubernetes/tmp
+# What flannel and kube-proxy leave behind would lead a new cluster's packets into this one's network.
+for link in cni0 flannel.1 flannel-v6.1; do ip link delete $link 2>/dev/null || true; done
+for table in "ip kube-proxy" "ip6 kube-proxy" "ip flannel-ipv4" "ip6 flannel-ipv6"; do
+  nft delete table $table 2>/dev/null || true
+done
+rm -rf /run/flannel /var/lib/cni
 """
 
 
@@ -89,7 +101,7 @@ class CreateAuthority(Phase):
     async def run(self, context: Context, do: Change) -> None:
         async def create() -> None:
             done = await do.sh(
-                f"set -e\n{_mark('begun init', context)}\n"
+                f"set -e\n{mark('begun init', context)}\n"
                 f"[ -s {AUTHORITY} ] || kubeadm init phase certs ca --config {INIT_FILE} > /dev/null\n"
                 f"cat {AUTHORITY}",
                 shown_as="kubeadm init phase certs ca",
@@ -107,6 +119,9 @@ class CreateCluster(Phase):
     def __init__(self) -> None:
         self._first_has_images = asyncio.Event()
 
+    def machines(self, context: Context) -> Sequence[str]:
+        return context.having("kubelet")
+
     async def run(self, context: Context, do: Change) -> None:
         if context.decision.init and do.machine != context.decision.init and not context.dry:
             # The others have time until the first node is there; it goes ahead of them.
@@ -115,18 +130,18 @@ class CreateCluster(Phase):
         self._first_has_images.set()
         if do.machine != context.decision.init:
             return
-        script = f"{EMPTY_DISK}\nkubeadm init --config {INIT_FILE} --skip-token-print\n{_mark('done', context)}"
+        script = f"{EMPTY_DISK}\nkubeadm init --config {INIT_FILE} --skip-token-print\n{mark('done', context)}"
         await do.do("kubeadm init", lambda: do.job("kubeadm", script, shown_as=f"kubeadm init --config {INIT_FILE}"))
 
 
 class JoinNodes(Phase):
-    title = "Join the other control-plane nodes"
+    title = "Join the other nodes"
 
     def __init__(self) -> None:
         self._minted: asyncio.Task[tuple[str, str]] | None = None
 
     def machines(self, context: Context) -> Sequence[str]:
-        return context.decision.join
+        return (*context.decision.join, *context.decision.workers)
 
     async def run(self, context: Context, do: Change) -> None:
         await do.do(
@@ -139,24 +154,26 @@ class JoinNodes(Phase):
         if self._minted is None:
             self._minted = asyncio.create_task(_mint(context))
         token, key = await self._minted
+        has_apiserver = do.machine in context.decision.join
         file = join_file(
             context.design.view(do.machine),
             token=token,
-            certificate_key=key,
+            certificate_key=key if has_apiserver else None,
             authority_hash=authority_hash(context.design.authority or ""),
             via=control_plane_endpoint(context.design.view(do.machine)),
         )
-        await do.sh(f"set -e\n{_mark('begun join', context)}", shown_as="remember that the join began")
+        await do.sh(f"set -e\n{mark('begun join', context)}", shown_as="remember that the join began")
         url = f"https://{join_host_port(context.cluster.machines[do.machine].address, APISERVER_PORT)}/livez"
         ask = f"curl --silent --fail --max-time 1 --output /dev/null --cacert {AUTHORITY} {url}"
         # The kubelet starts before the API next to it, and asks it ever more seldom. A restart once it is up ends the
         # wait: measured 14 s from the end of the last join to Ready without it.
+        wait = f"until {ask}; do sleep 0.3; done; systemctl restart kubelet" if has_apiserver else ":"
         script = f"""
-(until {ask}; do sleep 0.3; done; systemctl restart kubelet) &
+({wait}) &
 trap 'rm -f {JOIN_FILE}; kill $! 2>/dev/null || true' EXIT
 {EMPTY_DISK}
 kubeadm join --config {JOIN_FILE}
-{_mark("done", context)}
+{mark("done", context)}
 """
         await do.job("kubeadm", script, shown_as="kubeadm join", stdin=file.encode(), secret_file=JOIN_FILE)
 
@@ -194,10 +211,10 @@ class WaitUntilWhole(Phase):
         return [context.seed()]
 
     async def run(self, context: Context, do: Change) -> None:
-        new = context.decision.join + ((context.decision.init,) if context.decision.init else ())
-        if not new:
+        if not context.decision.new:
             return
-        names = " ".join(f"node/{name}" for name in context.facts)
+        names = " ".join(f"node/{name}" for name in context.having("kubelet"))
         condition = "Ready" if context.cluster.kubernetes.cni.value != "none" else "MemoryPressure=false"
         script = f"kubectl {KUBECONFIG} wait --for=condition={condition} --timeout=180s {names}"
         await do.do("wait until every node is ready", lambda: do.sh(script, timeout_s=200))
+        await wait_for_add_ons(context, do)

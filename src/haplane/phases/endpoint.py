@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from haplane.components.balancer import balancer_of
+from haplane.components.base import loopbacks
+from haplane.observe.facts import LOADED
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
 from haplane.phases.gates import api_answers
@@ -14,12 +17,40 @@ class StartBalancer(Phase):
     title = "Start the load balancers"
     rolls = True
 
+    def machines(self, context: Context) -> Sequence[str]:
+        balancer = balancer_of(context.cluster)
+        return context.having(balancer.name) if balancer else ()
+
     async def run(self, context: Context, do: Change) -> None:
         if balancer := balancer_of(context.cluster):
             await do.component(context.design.components(do.machine)[balancer.name])
 
     async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.machines[machine].address, context.cluster.endpoint.port)
+        one = context.cluster.machines[machine]
+        vip = context.cluster.endpoint.vip
+        # A worker's own listens for itself alone; the others' for the IP versions of the endpoint.
+        outer = one.address_of(vip.version) or one.address
+        address = outer if one in context.cluster.balancers else loopbacks(context.cluster)[0]
+        await api_answers(context, machine, address, context.cluster.endpoint.port)
+
+
+class LeaveVip(Phase):
+    """Before others start: new holders of the VIP and one that is none any more would not hear each other."""
+
+    title = "Take the virtual IP off machines that have no part in it any more"
+
+    def machines(self, context: Context) -> Sequence[str]:
+        sharers = context.having("keepalived")
+        return tuple(name for name, one in context.facts.items() if "keepalived" in one.loaded and name not in sharers)
+
+    async def run(self, context: Context, do: Change) -> None:
+        script = f"""set -e
+systemctl disable -q --now keepalived 2>/dev/null || true
+if systemctl is-active -q keepalived; then echo 'keepalived goes on' >&2; exit 1; fi
+rm -f {LOADED}/keepalived
+"""
+        sentence = "stop keepalived: by the file this machine does not share the VIP any more"
+        await do.do(sentence, lambda: do.sh(script, shown_as="systemctl disable --now keepalived"))
 
 
 class StartVip(Phase):
@@ -36,13 +67,16 @@ class StartVip(Phase):
         self._all_stopped = asyncio.Event()
         self._switched = asyncio.Event()
 
+    def machines(self, context: Context) -> Sequence[str]:
+        return context.having("keepalived")
+
     def rolls_in(self, context: Context) -> bool:
         return super().rolls_in(context) and not _would_be_deaf(context)
 
     async def run(self, context: Context, do: Change) -> None:
         if not (context.is_live and _would_be_deaf(context)):
             await do.component(context.design.components(do.machine)["keepalived"])
-        elif do.machine == context.backups_first[-1]:
+        elif do.machine == _backups_first(context)[-1]:
             await self._switch_holder(context, do)
         else:
             await self._switch_backup(context, do)
@@ -56,7 +90,7 @@ class StartVip(Phase):
             lambda: do.sh("systemctl stop keepalived"),
         )
         self._stopped.add(do.machine)
-        if len(self._stopped) == len(context.facts) - 1:
+        if len(self._stopped) == len(self.machines(context)) - 1:
             self._all_stopped.set()
         try:
             if not do.dry:
@@ -68,7 +102,7 @@ class StartVip(Phase):
         await do.component(context.design.components(do.machine)["keepalived"], was_stopped=True)
 
     async def _switch_holder(self, context: Context, do: Change) -> None:
-        if not do.dry and len(context.facts) > 1:
+        if not do.dry and len(self.machines(context)) > 1:
             await self._all_stopped.wait()
         do.gated = True
         await do.component(context.design.components(do.machine)["keepalived"])
@@ -77,10 +111,15 @@ class StartVip(Phase):
         self._switched.set()
 
 
+def _backups_first(context: Context) -> list[str]:
+    sharers = context.having("keepalived")
+    return [name for name in context.backups_first if name in sharers]
+
+
 def _would_be_deaf(context: Context) -> bool:
     """Does some machine's keepalived speak now what the designed one does not understand?"""
-    for name, facts in context.facts.items():
-        spoken = facts.loaded.get("keepalived")
+    for name in context.having("keepalived"):
+        spoken = context.facts[name].loaded.get("keepalived")
         designed = context.design.components(name)["keepalived"].loaded
         if spoken and spoken.split(".")[-1] != designed.dialect:
             return True

@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
-from haplane.components import keepalived
+from haplane.components import etcd, keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
-from haplane.model.cluster import Address
+from haplane.model.cluster import APISERVER_PORT, Address
 from haplane.model.errors import HaplaneError
+from haplane.observe.facts import AUTHORITY
 from haplane.phases.context import Context
 
 TIMEOUT_S = 60
 AGREEING = 4
+KUBELET_IS_WELL = "curl --silent --fail --max-time 2 --output /dev/null http://localhost:10248/healthz"
+
+
+async def node_answers(context: Context, machine: str) -> None:
+    """A control-plane node by its own apiserver; of a node without one, its kubelet. Raises HaplaneError."""
+    if machine in context.of(context.cluster.control_plane):
+        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
+        return
+    script = f"""for i in $(seq {TIMEOUT_S * 3}); do
+  if {KUBELET_IS_WELL}; then exit 0; fi
+  sleep 0.3
+done
+{KUBELET_IS_WELL} --show-error
+"""
+    done = await context.remotes[machine].run(script, check=False, timeout_s=TIMEOUT_S * 5, shown_as=KUBELET_IS_WELL)
+    if done.code:
+        raise HaplaneError(
+            f"after its change, the kubelet of {machine} is not well",
+            where=f"{machine}: {KUBELET_IS_WELL}",
+            why=f"exit code {done.code} for {TIMEOUT_S} s\n{done.stderr.strip()}",
+            hint=f"on {machine}: journalctl -u kubelet -u containerd -n 50",
+        )
+
+
+async def etcd_answers(context: Context, machine: str) -> None:
+    """Its member of an etcd with machines of its own answers what takes a quorum and a leader, AGREEING times in a row.
+
+    Raises HaplaneError after TIMEOUT_S.
+    """
+    ask = f"{etcd.etcdctl(context.cluster)} endpoint health"
+    script = f"""good=0
+end=$(($(date +%s) + {TIMEOUT_S}))
+while [ $(date +%s) -lt $end ]; do
+  if said=$({ask} 2>&1); then good=$((good + 1)); else good=0; fi
+  if [ $good = {AGREEING} ]; then exit 0; fi
+  sleep 0.3
+done
+echo "$said" >&2
+journalctl -u etcd -n 5 -o cat --no-pager >&2
+exit 1
+"""
+    done = await context.remotes[machine].run(script, check=False, timeout_s=TIMEOUT_S * 2, shown_as=ask)
+    if done.code:
+        raise HaplaneError(
+            f"the member of etcd on {machine} does not answer",
+            where=f"{machine}: {ask}",
+            why=f"exit code {done.code} for {TIMEOUT_S} s\n{done.stderr.strip()}",
+            hint=f"on {machine}: journalctl -u etcd -n 50; it needs ports {etcd.CLIENT_PORT} and {etcd.PEER_PORT} of "
+            "all members, and clocks that agree. If its data is damaged and the others are well: stop it there, remove "
+            f"{etcd.DATA}/member, and run this again; it joins them anew",
+        )
 
 
 async def api_answers(context: Context, machine: str, address: Address, port: int) -> None:
@@ -19,7 +71,8 @@ async def api_answers(context: Context, machine: str, address: Address, port: in
     Once is not enough: a balancer that is being reloaded still answers with its previous configuration. Raises
     HaplaneError after TIMEOUT_S.
     """
-    authority = keepalived.authority(context.cluster)
+    balancers = context.of((*context.cluster.balancers, *context.cluster.running_balancer))
+    authority = keepalived.authority(context.cluster) if machine in balancers else AUTHORITY
     ask = (
         f"curl --silent --fail --max-time 2 --output /dev/null --cacert {authority} "
         f"--connect-to kubernetes:{port}:{join_host_port(address, port)} https://kubernetes:{port}/readyz"

@@ -141,17 +141,20 @@ async def _take(remote: Remote, owner: Owner) -> None:
 
 
 async def _renew(remotes: list[Remote], owner: Owner, task: asyncio.Task[object] | None) -> None:
+    async def is_lost(remote: Remote) -> bool:
+        try:
+            done = await remote.run(_acquire(owner, ""), check=False, timeout_s=RENEW_EVERY_S)
+        except (Unreachable, HaplaneError):
+            # A machine that cannot be reached cannot be changed by this process either.
+            return False
+        return done.code == HELD
+
     while True:
         await asyncio.sleep(RENEW_EVERY_S)
-        for remote in remotes:
-            try:
-                done = await remote.run(_acquire(owner, ""), check=False, timeout_s=RENEW_EVERY_S)
-            except (Unreachable, HaplaneError):
-                # A machine that cannot be reached cannot be changed by this process either.
-                continue
-            if done.code == HELD and task is not None:
-                task.cancel("the lock was taken over")
-                return
+        # At once: those that are silent would let the locks of all behind them expire.
+        if any(await asyncio.gather(*map(is_lost, remotes))) and task is not None:
+            task.cancel("the lock was taken over")
+            return
 
 
 def _boot_id() -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from haplane.components import etcd
 from haplane.components.base import STATE
+from haplane.components.containerd import PLUGINS
 from haplane.components.kubernetes import BINARIES
-from haplane.model.bundle import BundleFile
-from haplane.model.cluster import APISERVER_PORT
+from haplane.model.bundle import FLANNEL_PLUGIN, BundleFile, BundleManifest, component_of
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.observe.facts import BUNDLE_MARKERS, IMAGES_MARKER
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
-from haplane.phases.gates import api_answers
+from haplane.phases.gates import node_answers
 from haplane.phases.lock import guard
 
 SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("24.04",)}
@@ -49,15 +50,77 @@ class InstallPackages(Phase):
         )
 
 
+def needing(context: Context) -> tuple[str, ...]:
+    """Machines that run something of the bundle."""
+    of_it = {*context.having("kubelet"), *context.having("etcd")}
+    return tuple(name for name in context.facts if name in of_it)
+
+
+def lacking_bundle(context: Context) -> tuple[str, ...]:
+    """Machines that do not have all that they need of it."""
+    bundle = context.design.bundle
+    return tuple(
+        name
+        for name in needing(context)
+        if bundle is None or bundle_marker(context, name, bundle) not in context.facts[name].bundles
+    )
+
+
+def bundle_marker(context: Context, machine: str, bundle: BundleManifest) -> str:
+    """What says on a machine that its part of the bundle is there, verified and linked."""
+    kinds = {"etcd": context.having("etcd"), "worker": context.of(context.cluster.workers)}
+    parts = [name for name, machines in kinds.items() if machine in machines]
+    if "etcd" in parts and machine in context.of(context.cluster.control_plane):
+        parts = ["both"]
+    return "+".join((bundle.folder_name, *parts))
+
+
+def programs(context: Context, machine: str) -> tuple[str, ...]:
+    """Of the bundle, linked into /usr/local/bin."""
+    of_nodes = BINARIES if machine in context.having("kubelet") else ()
+    of_etcd = etcd.BINARIES if machine in context.having("etcd") else ()
+    return tuple(dict.fromkeys((*of_nodes, *of_etcd)))
+
+
+def bundle_part(context: Context, machine: str, bundle: BundleManifest) -> tuple[BundleFile, ...]:
+    """The files that a machine needs: its programs, and of nodes the images. Raises HaplaneError without a program."""
+    needed = programs(context, machine)
+    there = {file.path for file in bundle.files}
+    if missing := [name for name in needed if f"bin/{name}" not in there]:
+        raise HaplaneError(
+            f"the bundle has no {', '.join(missing)}, which {machine} needs",
+            where=bundle.folder_name,
+            why=f"it has {', '.join(sorted(there)) or 'nothing'}",
+            hint="haplane bundle build makes it anew; a directory of yours has to hold bin/"
+            + " and bin/".join(missing),
+        )
+    left_out = {f"bin/{name}" for name in etcd.BINARIES if name not in needed}
+    left_out |= {path for path in there if path.startswith("images/")} - _images(context, machine, bundle)
+    if machine not in context.having("kubelet"):
+        left_out = there - {f"bin/{name}" for name in needed}
+    return tuple(file for file in bundle.files if file.path not in left_out)
+
+
+def _images(context: Context, machine: str, bundle: BundleManifest) -> set[str]:
+    """Archives of what runs on a node: on a worker no part of the control plane."""
+    every = {file.path for file in bundle.files if file.path.startswith("images/")}
+    if machine not in context.of(context.cluster.workers):
+        return every
+    return every & {f"images/{name}.tar" for name in (component_of(bundle.pause_image), *context.cluster.addons)}
+
+
 class SendBundle(Phase):
     title = "Send Kubernetes"
+
+    def machines(self, context: Context) -> Sequence[str]:
+        return needing(context)
 
     async def run(self, context: Context, do: Change) -> None:
         bundle = context.design.bundle
         if bundle is None:
             await do.do(f"send Kubernetes {context.cluster.kubernetes.version} (not built yet)", _nothing)
             return
-        if bundle.folder_name in do.facts.bundles:
+        if bundle_marker(context, do.machine, bundle) in do.facts.bundles:
             return
         await do.do(
             f"send Kubernetes {bundle.kubernetes_version}, verify it, link its programs",
@@ -68,16 +131,21 @@ class SendBundle(Phase):
         bundle, folder = context.design.bundle, context.bundle_folder
         assert bundle is not None and folder is not None
         there = f"{STATE}/bundles/{bundle.folder_name}"
-        wrong = await self._wrong(do, there, bundle.files)
+        wrong = await self._wrong(do, there, bundle_part(context, do.machine, bundle))
         for file in wrong:
             do.progress.now(do.machine, f"sending {file.path} ({file.size >> 20} MB)")
             await self._upload(do, folder / file.path, f"{there}/{file.path}", file)
         links = "\n".join(
-            f"ln -sf {there}/bin/{name} .{name}.haplane\nmv -f .{name}.haplane {name}" for name in BINARIES
+            f"ln -sf {there}/bin/{name} .{name}.haplane\nmv -f .{name}.haplane {name}"
+            for name in programs(context, do.machine)
         )
+        if any(file.path == FLANNEL_PLUGIN for file in bundle.files):
+            # Beside the distribution's own: containerd looks into one folder.
+            links += f"\nmkdir -p {PLUGINS}\nln -sf {there}/{FLANNEL_PLUGIN} {PLUGINS}/.flannel.haplane\n"
+            links += f"mv -f {PLUGINS}/.flannel.haplane {PLUGINS}/flannel"
+        marker = f"{BUNDLE_MARKERS}/{bundle_marker(context, do.machine, bundle)}"
         await do.sh(
-            f"set -e\ncd /usr/local/bin\n{links}\n"
-            f"mkdir -p {BUNDLE_MARKERS}\ntouch {BUNDLE_MARKERS}/{bundle.folder_name}",
+            f"set -e\ncd /usr/local/bin\n{links}\nmkdir -p {BUNDLE_MARKERS}\ntouch {marker}",
             shown_as="link the programs of Kubernetes into /usr/local/bin",
         )
 
@@ -120,40 +188,46 @@ class StartContainerd(Phase):
     title = "Start the container runtime"
     rolls = True
 
+    def machines(self, context: Context) -> Sequence[str]:
+        return context.having("containerd")
+
     async def run(self, context: Context, do: Change) -> None:
         await do.component(context.design.components(do.machine)["containerd"])
 
     async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
+        await node_answers(context, machine)
 
 
 class PrepareKubelet(Phase):
     title = "Prepare kubelet and kubeadm"
     rolls = True
 
+    def machines(self, context: Context) -> Sequence[str]:
+        return context.having("kubelet")
+
     async def run(self, context: Context, do: Change) -> None:
-        await do.component(context.design.components(do.machine)["kubelet"])
+        components = context.design.components(do.machine)
+        await do.component(components["kubelet"])
         # On a node of the cluster a change of it replaces pods: a phase of its own.
-        if do.machine not in context.decision.members:
-            await do.component(context.design.components(do.machine)["kubeadm"])
+        if "kubeadm" in components and do.machine not in context.decision.members:
+            await do.component(components["kubeadm"])
 
     async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
+        await node_answers(context, machine)
 
 
 async def import_images(context: Context, do: Change) -> None:
-    """Load the bundle's images into containerd, unless it has them."""
+    """Load the images that run here into containerd, unless it has them."""
     bundle = context.design.bundle
-    if bundle is not None and do.facts.images == bundle.folder_name:
-        return
     if bundle is None:
         await do.do("load the container images", _nothing)
         return
-    archives = [
-        f"{STATE}/bundles/{bundle.folder_name}/{file.path}" for file in bundle.files if file.path.startswith("images/")
-    ]
+    marker = bundle_marker(context, do.machine, bundle)
+    if do.facts.images == marker:
+        return
+    archives = [f"{STATE}/bundles/{bundle.folder_name}/{path}" for path in sorted(_images(context, do.machine, bundle))]
     imports = "\n".join(f"ctr -n k8s.io images import --local {archive}" for archive in archives)
-    script = f"{imports}\necho {bundle.folder_name} > {IMAGES_MARKER}"
+    script = f"{imports}\necho {marker} > {IMAGES_MARKER}"
     await do.do("load the container images", lambda: do.job("images", script, shown_as="ctr -n k8s.io images import"))
 
 

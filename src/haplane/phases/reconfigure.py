@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from haplane.components import haproxy
-from haplane.components.base import RUN
+from haplane.components.base import RUN, STATE
+from haplane.components.etcd import LEADS
 from haplane.components.kubernetes import INIT_FILE, PARKED
 from haplane.model.cluster import APISERVER_PORT, BalancerProgram
 from haplane.observe.facts import AUTHORITY
@@ -45,7 +46,15 @@ if [ -f {MANIFESTS}/etcd.yaml ]; then
   mv {NEW}/.etcd {NEW}/etcd.yaml
 fi
 """
-DIFFERING = f"""{MAKE}
+# The names in the apiserver's certificate are those of the file; kubeadm renews a certificate with its old names only.
+NAMES = f"""
+names() {{ sed -n '/certSANs:/,/extraArgs:/p' "$1"; }}
+named_otherwise() {{
+  [ -f {STATE}/previous{INIT_FILE} ] && [ "$(names {STATE}/previous{INIT_FILE})" != "$(names {INIT_FILE})" ]
+}}
+"""
+DIFFERING = f"""{MAKE}{NAMES}
+if named_otherwise; then echo certificate; fi
 for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
   if [ -f {NEW}/$pod.yaml ] && ! cmp -s {NEW}/$pod.yaml {MANIFESTS}/$pod.yaml; then echo $pod; fi
 done
@@ -56,16 +65,33 @@ done
 # deletes the old one's mirror through that apiserver, which without its etcd only times out (measured: 45 s), and
 # refused goes on at once. An apiserver waits for its watches until it is killed after 30 s; nobody new is sent there,
 # so it is killed after 5. What is taken away is parked: should the machine restart now, its kubelet puts it back.
-REPLACE = f"""{MAKE}
-e="etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+REPLACE = f"""{MAKE}{NAMES}
+pki=/etc/kubernetes/pki
+cp -n {PARKED}/pki/* $pki/ 2> /dev/null || true
+if named_otherwise; then
+  echo "making the apiserver's certificate anew"
+  mkdir -p -m 700 {PARKED}/pki
+  cp -p $pki/apiserver.crt $pki/apiserver.key {PARKED}/pki/
+  sync -f {PARKED}/pki
+  rm $pki/apiserver.crt $pki/apiserver.key
+  # It reads the new one by itself, and goes on with the one that it has until then.
+  kubeadm init phase certs apiserver --config {INIT_FILE} > /dev/null || {{
+    cp -p {PARKED}/pki/* $pki/
+    echo "the previous certificate was put back" >&2
+    exit 1
+  }}
+  sync -f $pki
+fi
+rm -rf {PARKED}/pki
+e="etcdctl --endpoints https://localhost:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
 --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
 healthy() {{
   case $1 in
-    etcd) curl -sf -m 2 -o /dev/null http://127.0.0.1:2381/health ;;
+    etcd) curl -sf -m 2 -o /dev/null http://localhost:2381/health ;;
     kube-apiserver) curl -sf -m 2 -o /dev/null --cacert {AUTHORITY} \\
-      --connect-to kubernetes:6443:127.0.0.1:6443 https://kubernetes:6443/readyz ;;
-    kube-controller-manager) curl -sfk -m 2 -o /dev/null https://127.0.0.1:10257/healthz ;;
-    kube-scheduler) curl -sfk -m 2 -o /dev/null https://127.0.0.1:10259/healthz ;;
+      --connect-to kubernetes:6443:localhost:6443 https://kubernetes:6443/readyz ;;
+    kube-controller-manager) curl -sfk -m 2 -o /dev/null https://localhost:10257/healthz ;;
+    kube-scheduler) curl -sfk -m 2 -o /dev/null https://localhost:10259/healthz ;;
   esac
 }}
 gone() {{  # pod, quarter seconds
@@ -106,7 +132,7 @@ for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
 done
 for turn in "etcd kube-apiserver" kube-apiserver kube-controller-manager kube-scheduler; do
   differs ${{turn%% *}} || continue
-  if [ "${{turn%% *}}" = etcd ] && $e endpoint status | cut -d, -f6 | grep -q true; then
+  if [ "${{turn%% *}}" = etcd ] && $e endpoint status -w fields | {LEADS}; then
     me=$($e endpoint status | cut -d, -f2 | tr -d ' ')
     other=$($e member list | grep ', started,' | grep -v "^$me" | grep 'false$' | head -n 1 | cut -d, -f1)
     if [ -n "$other" ]; then $e move-leader "$other" || true; fi
@@ -192,7 +218,8 @@ async def _end_drain(context: Context, machine: str) -> None:
 
 
 async def _on_balancers(context: Context, script: str, shown_as: str) -> None:
-    await asyncio.gather(*(remote.run(script, shown_as=shown_as, check=False) for remote in context.remotes.values()))
+    remotes = [context.remotes[name] for name in context.of(context.cluster.running_balancer)]
+    await asyncio.gather(*(remote.run(script, shown_as=shown_as, check=False) for remote in remotes))
 
 
 def _drain_timer(machine: str) -> str:

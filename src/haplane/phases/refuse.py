@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from haplane.design.design import Design
 from haplane.design.hazards import Finding, lint, stops
-from haplane.model.cluster import BalancerProgram, BalancerRole, Cluster, EndpointOwner, EtcdTopology, Role
+from haplane.model.cluster import BalancerProgram, Cluster
 from haplane.model.errors import ExitCode, HaplaneError
 from haplane.model.progress import Progress
 from haplane.transport.ssh import Remote
@@ -43,11 +43,7 @@ async def refuse_unfit_machines(design: Design, remotes: Mapping[str, Remote], p
 def refuse_unbuilt(cluster: Cluster) -> None:
     """What is designed, linted and rendered already, and not applied yet. Raises HaplaneError."""
     unbuilt = {
-        "a balancer on machines of its own (balancer.role: balancer)": cluster.balancer is BalancerRole.BALANCER,
         "no balancer (balancer.by: none)": cluster.balanced_by is BalancerProgram.NONE,
-        "etcd on machines of its own (etcd.topology: external)": cluster.etcd.topology is EtcdTopology.EXTERNAL,
-        "an endpoint that somebody else owns (endpoint.by: external)": cluster.endpoint.by is EndpointOwner.EXTERNAL,
-        "workers (roles: [worker])": bool(cluster.with_role(Role.WORKER)),
     }
     if asked := [what for what, is_asked in unbuilt.items() if is_asked]:
         raise HaplaneError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from haplane.components import etcd
 from haplane.components.base import RUN, STATE
 from haplane.model.cluster import Cluster
 from haplane.model.errors import HaplaneError
@@ -19,23 +20,27 @@ from haplane.transport.ssh import Fleet, Remote
 STOP_SERVICES = """
 systemctl stop 'haplane-job-*' 2>/dev/null || true
 # One by one: who is not installed keeps none of the others running.
-for unit in keepalived haproxy nginx kubelet; do systemctl disable -q --now $unit 2>/dev/null || true; done
+for unit in keepalived haproxy nginx kubelet haplane-etcd-watch etcd; do
+  systemctl disable -q --now $unit 2>/dev/null || true
+done
 """
 FORGET = f"""
-rm -f {MEMBERSHIP} {LOADED}/haproxy {LOADED}/nginx {LOADED}/keepalived {LOADED}/kubelet {LOADED}/kubeadm
+rm -f {MEMBERSHIP} {etcd.MEMBERSHIP}
+for component in haproxy nginx keepalived kubelet kubeadm etcd etcd-watch addons; do rm -f {LOADED}/$component; done
+rm -rf {etcd.PKI} {etcd.JOINING} {etcd.JOINING_ENVIRONMENT}
 rm -f /etc/keepalived/keepalived.conf /etc/haproxy/haplane-ca.crt /etc/nginx/haplane-ca.crt
 rm -rf {RUN}/jobs {JOIN_FILE} {UPLOAD_FILE}
 """
 
 
 async def reset(cluster: Cluster, progress: Progress) -> None:
-    """Every control-plane machine must answer: a node left behind would come back as half a cluster.
+    """Every machine must answer: a node left behind would come back as half a cluster.
 
     Raises HaplaneError; can be run again.
     """
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(Fleet(cluster.machines))
-        found = await fleet.connect_all(cluster.control_plane)
+        found = await fleet.connect_all(cluster.managed)
         for one in found.values():
             if not isinstance(one, Remote):
                 raise HaplaneError(

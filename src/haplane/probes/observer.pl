@@ -9,7 +9,7 @@
 #   reading T TOKEN       the answer to the line TOKEN
 #   failed WHAT WHY
 #
-# Arguments, tab-separated: vip ADDRESS WHAT | unit NAME | etcd PORT.
+# Arguments, tab-separated: vip ADDRESS WHAT | unit NAME | etcd ADDRESS PORT.
 use Socket qw(:all);
 use IO::Handle;
 
@@ -138,7 +138,7 @@ sub hear_journal {
 # ---- etcd: its metrics, asked for gently ----
 
 my @GAUGES = qw(etcd_server_is_leader etcd_server_has_leader etcd_server_leader_changes_seen_total);
-my $port = @{$given{etcd} || []} ? $given{etcd}[0][1] : 0;
+my ($address, $port) = @{$given{etcd} || []} ? @{$given{etcd}[0]}[1, 2] : ("", 0);
 my ($etcd, $asked, $answer, $is_connected);
 # When the state that was told was still so; when to ask next.
 my ($state, $state_at, $next) = ("", $started, $started);
@@ -146,9 +146,12 @@ my ($state, $state_at, $next) = ("", $started, $started);
 sub ask_etcd {
     my ($now) = @_;
     ($asked, $answer, $is_connected, $next) = ($now, "", 0, $now + $POLL_S);
-    socket($etcd, AF_INET, SOCK_STREAM, 0) or return end_etcd("");
+    socket($etcd, $address =~ /:/ ? AF_INET6 : AF_INET, SOCK_STREAM, 0) or return end_etcd("");
     $etcd->blocking(0);
-    connect($etcd, pack_sockaddr_in($port, INADDR_LOOPBACK)) or $!{EINPROGRESS} or end_etcd("");
+    my $there = $address =~ /:/
+        ? pack_sockaddr_in6($port, inet_pton(AF_INET6, $address))
+        : pack_sockaddr_in($port, inet_aton($address));
+    connect($etcd, $there) or $!{EINPROGRESS} or end_etcd("");
 }
 
 sub begin_etcd {

@@ -36,7 +36,7 @@ def command(cluster: Cluster) -> str:
     first, *others = (vip.ip for vip in cluster.endpoint.vips)
     arguments: list[tuple[object, ...]] = [("vip", first, VIP), *(("vip", one, f"{VIP} {one}") for one in others)]
     arguments += [("unit", unit) for unit in _UNITS]
-    arguments.append(("etcd", etcd.METRICS_PORT))
+    arguments.append(("etcd", etcd.loopback(cluster), etcd.METRICS_PORT))
     return perl.command("observer", arguments, package=__package__)
 
 

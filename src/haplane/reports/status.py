@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from haplane.components.balancer import balancer_of
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def as_json(status: ClusterStatus) -> dict[str, object]:
-    """Version 1: {version, cluster, endpoint, whole, problems, vip: {address, holders}, etcd, leases, machines}."""
+    """Version 1: {version, cluster, endpoint, whole, problems, vip: {address, holders}, etcd, leases, add_ons,
+    machines}."""
     cluster = status.cluster
     return {
         "version": 1,
@@ -29,6 +31,7 @@ def as_json(status: ClusterStatus) -> dict[str, object]:
             name: {"holder": lease.holder, "age_s": round(lease.age_s, 3), "held": lease.is_held}
             for name, lease in status.leases.items()
         },
+        "add_ons": {one.name: {"ready": one.ready, "wanted": one.wanted} for one in status.add_ons},
         "machines": [_machine(one, status) for one in status.machines],
     }
 
@@ -60,20 +63,7 @@ def show(status: ClusterStatus) -> None:
         if one.unreachable:
             table.add_row(one.name, Text(one.unreachable, style="red"))
             continue
-        table.add_row(
-            one.name,
-            Text(f"{one.vrrp_state or 'down'}{' (VIP)' if one.holds_vip else ''}", style=_style(bool(one.vrrp_state))),
-            _balancer(one, status),
-            Text("ready" if one.ready else "not ready", style=_style(one.ready)),
-            Text(_etcd(one, status), style=_style(bool(one.etcd_id))),
-            Text("Ready" if status.nodes.get(one.name) else "NotReady", style=_style(bool(status.nodes.get(one.name)))),
-            ", ".join(
-                name.removeprefix("kube-")
-                for name in LEASES
-                if name in status.leases and _acts(status, name) == one.name
-            )
-            or "standby",
-        )
+        table.add_row(one.name, *_parts(one, status))
     console = Console()
     endpoint = status.cluster.endpoint
     console.print(f"[bold]{status.cluster.name}[/bold]: https://{endpoint.name}:{endpoint.port}\n")
@@ -83,6 +73,24 @@ def show(status: ClusterStatus) -> None:
         console.print(Text(f"not whole: {problem}", style="red"))
     if status.is_whole:
         console.print(Text("everything is whole", style="green"))
+
+
+def _parts(one: MachineStatus, status: ClusterStatus) -> Iterator[Text]:
+    """One cell per part that a machine may have; a dash where it has not."""
+    from rich.text import Text
+
+    cluster, machine, none = status.cluster, status.cluster.machines[one.name], Text("-", style="dim")
+    has_apiserver = machine in cluster.control_plane
+    vrrp = f"{one.vrrp_state or 'down'}{' (VIP)' if one.holds_vip else ''}"
+    is_ready = bool(status.nodes.get(one.name))
+    acts = [name.removeprefix("kube-") for name in LEASES if name in status.leases and _acts(status, name) == one.name]
+    yield Text(vrrp, style=_style(bool(one.vrrp_state))) if machine in cluster.vip_sharers else none
+    yield _balancer(one, status) if machine in cluster.running_balancer else none
+    yield Text("ready" if one.ready else "not ready", style=_style(one.ready)) if has_apiserver else none
+    yield Text(_etcd(one, status), style=_style(bool(one.etcd_id))) if machine in cluster.etcd_members else none
+    is_node = has_apiserver or machine in cluster.workers
+    yield Text("Ready" if is_ready else "NotReady", style=_style(is_ready)) if is_node else none
+    yield Text(", ".join(acts) or "standby") if has_apiserver else none
 
 
 def _balancer(one: MachineStatus, status: ClusterStatus) -> Text:

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from tests.design.hazards.planted_api import API, BALANCER
 from tests.design.hazards.planted_balancers import BALANCERS
 from tests.design.hazards.planted_machines import MACHINES
+from tests.design.hazards.planted_pods import PODS
 from tests.design.hazards.planted_vip import VIP
 
 from haplane.design.hazards import CATALOGUE, Hazard, Moment
 from haplane.design.hazards.unseen import NOT_IN_FILE, NOT_ON_MACHINES, PARTLY
 from haplane.observe.preflight import CHECKS
 
-PLANTED = (*MACHINES, *VIP, *BALANCER, *BALANCERS, *API)
+PLANTED = (*MACHINES, *VIP, *BALANCER, *BALANCERS, *API, *PODS)
 
 HEAD = """\
 # Hazards

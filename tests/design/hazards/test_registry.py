@@ -17,7 +17,7 @@ from haplane.design.hazards import CATALOGUE, Moment, Severity, lint, stops
 from haplane.design.hazards.registry import CHECKS, hazard
 from haplane.design.hazards.unseen import NOT_IN_FILE, NOT_ON_MACHINES, PARTLY
 from haplane.lab.files import LabPaths, write_default
-from haplane.model.cluster import Cluster, Machine, Role, Ssh
+from haplane.model.cluster import Cluster, Cni, Machine, Role, Ssh
 from haplane.model.file import read_cluster
 from haplane.observe import preflight
 
@@ -32,7 +32,8 @@ def with_workers(count: int) -> Cluster:
         f"w{i}": Machine(f"w{i}", (ip_address("192.168.0.0") + i,), frozenset({Role.WORKER}), Ssh())
         for i in range(1, count + 1)
     }
-    return replace(cluster, machines={**cluster.machines, **workers})
+    kubernetes = replace(cluster.kubernetes, cni=Cni.FLANNEL)
+    return replace(cluster, kubernetes=kubernetes, machines={**cluster.machines, **workers})
 
 
 def test_a_design_of_three_nodes_has_no_hazard() -> None:
@@ -139,6 +140,11 @@ def test_more_machines_than_the_default_takes_are_told() -> None:
     assert found == ()
     (finding,) = lint(Design(with_workers(948)))
     assert (finding.hazard, finding.severity) == ("lb-maxconn", Severity.WARNING)
+
+
+def test_a_balancer_on_every_worker_is_no_hazard() -> None:
+    design = Design(replace(with_workers(3), balancer_on_workers=True))
+    assert lint(design) == ()
 
 
 def test_what_lint_looks_at_grows_with_the_machines_and_not_faster(monkeypatch: pytest.MonkeyPatch) -> None:

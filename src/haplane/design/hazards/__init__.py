@@ -4,7 +4,7 @@ A check is a function in the module of its topic, registered with `hazard`; `lin
 """
 
 # Read for the checks that they register.
-from haplane.design.hazards import addresses, api, balancer, etcd, topology, trackers, vip  # noqa: F401
+from haplane.design.hazards import addresses, api, balancer, etcd, families, pods, topology, trackers, vip  # noqa: F401
 from haplane.design.hazards.catalogue import CATALOGUE
 from haplane.design.hazards.finding import Finding, Hazard, Moment, Severity, stops, with_acceptance
 from haplane.design.hazards.registry import lint

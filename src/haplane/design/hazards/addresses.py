@@ -44,6 +44,7 @@ def check_addresses_are_free(design: Design) -> Iterator[Finding]:
     yield from _vips_of_machines(cluster)
     yield from _overlapping_networks(cluster)
     yield from _machines_inside(cluster)
+    yield from _outside_is_elsewhere(cluster)
 
 
 def _vips_of_machines(cluster: Cluster) -> Iterator[Finding]:
@@ -58,6 +59,21 @@ def _vips_of_machines(cluster: Cluster) -> Iterator[Finding]:
             because = f"the outer load balancer at {endpoint.outside} would forward to itself: it is the VIP"
             cure = "write the outer load balancer's own address, or leave outside out"
             yield error(because, cure, cluster.where("endpoint", "outside"))
+
+
+def _outside_is_elsewhere(cluster: Cluster) -> Iterator[Finding]:
+    outside, where = cluster.endpoint.outside, cluster.where("endpoint", "outside")
+    if outside is None:
+        return
+    cure = "write the outer load balancer's own address, or leave outside out"
+    for machine in cluster.managed:
+        if outside in machine.addresses:
+            because = f"the outer load balancer's address {outside} is that of {machine.name}, which does not forward"
+            yield error(because, cure, where)
+    for path, network in _cluster_networks(cluster):
+        if outside in network:
+            because = f"the outer load balancer's address {outside} is inside {path[1]} {network}"
+            yield error(f"{because}: nodes look for it in the cluster", cure, where)
 
 
 def _overlapping_networks(cluster: Cluster) -> Iterator[Finding]:

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator
 
 from haplane.components import haproxy, waiting
+from haplane.components.balancer import balancer_of
 from haplane.design.design import Design
 from haplane.design.hazards import nginx
-from haplane.design.hazards.effective import Told, haproxies, nginxes
+from haplane.design.hazards.effective import Told, extra_arguments, haproxies, haproxies_of_workers, nginxes
 from haplane.design.hazards.finding import Finding
 from haplane.design.hazards.listening import Bound, bound, clients_line, others
 from haplane.design.hazards.registry import advice, error, hazard, warning
-from haplane.model.cluster import BalancerProgram, EndpointOwner
+from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner
 
 DEFAULTS, FRONTEND, BACKEND, SERVER, GLOBAL = "defaults", "frontend", "backend", "default-server", "global"
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -28,7 +29,7 @@ CONNECTIONS_PER_MACHINE, CONNECTIONS_BESIDES = 10, 500
 @hazard("lb-port-clash")
 def check_ports_are_free(design: Design) -> Iterator[Finding]:
     cure = "use another port (8443 for an endpoint beside apiservers), or balancers on machines of their own"
-    for told in (*haproxies(design), *nginxes(design)):
+    for told in (*haproxies(design), *haproxies_of_workers(design), *nginxes(design)):
         # Of two lines of its own the later one is told.
         taken = [*others(told.cluster, told.machine)]
         for line in _bound_lines(told):
@@ -38,6 +39,36 @@ def check_ports_are_free(design: Design) -> Iterator[Finding]:
                 because = f"{line.program} and {program} both want port {', '.join(map(str, ports))} on one machine"
                 yield error(because, cure, line.where)
             taken += line.listeners
+    yield from _sshd_in_the_way(design.cluster)
+    yield from _among_node_ports(design.cluster)
+
+
+def _sshd_in_the_way(cluster: Cluster) -> Iterator[Finding]:
+    """Of the others, only its port is the file's to say."""
+    for machine in cluster.managed:
+        sshd, *rest = others(cluster, machine)
+        programs = dict.fromkeys(other.program for other in rest if sshd.overlaps(other))
+        own = ("machines", machine.name, "ssh", "port")
+        path = own if own in cluster.places else ("ssh", "port")
+        for program in programs:
+            because = f"sshd and {program} both want port {sshd.first} on one machine"
+            yield error(because, "let sshd listen on another port", cluster.where(*path), machine.name)
+
+
+# kube-apiserver's --service-node-port-range.
+NODE_PORTS = "30000-32767"
+
+
+def _among_node_ports(cluster: Cluster) -> Iterator[Finding]:
+    """kube-proxy takes it for a service on every node, whoever listens there."""
+    given = extra_arguments(cluster, "ClusterConfiguration", "apiServer", "extraArgs")
+    said = (given.flags if given else {}).get("service-node-port-range", NODE_PORTS)
+    first, _, last = said.partition("-")
+    port, nodes = cluster.endpoint.port, (*cluster.control_plane, *cluster.workers)
+    on_a_node = balancer_of(cluster) and any(machine in nodes for machine in cluster.balancers)
+    if on_a_node and first.isdecimal() and last.isdecimal() and int(first) <= port <= int(last):
+        because = f"port {port} of the endpoint is one that a service of type NodePort may get on every node ({said})"
+        yield warning(because, "use a port outside of that range", cluster.where("endpoint", "port"))
 
 
 @hazard("lb-nonlocal-bind")

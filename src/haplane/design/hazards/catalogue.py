@@ -51,7 +51,8 @@ _TOPOLOGY = (
         "topo-zone-collapsed",
         "LP",
         "The design promises to survive the loss of a zone, but machines have no zone, etcd has fewer than 3 zones, or "
-        "the balancers or apiservers fewer than 2; or virtual machines may share a host without a label that says so.",
+        "the balancers or apiservers fewer than 2; or machines for the balancers alone are all in one zone; or virtual "
+        "machines may share a host without a label that says so.",
         "One failure takes several machines that were thought independent.",
         "Spread the machines over zones, label them, or promise less with failover.survive.",
     ),
@@ -286,7 +287,8 @@ _BALANCER = (
     _known(
         "lb-port-clash",
         "LP",
-        "Two programs on one machine want the same port; a wildcard address overlaps all others.",
+        "Two programs on one machine want the same port; a wildcard address overlaps all others. Or the endpoint's "
+        "port is one that services of type NodePort may get.",
         "The second cannot start; kubeadm init stops at port 6443.",
         "Use another port for the endpoint where it shares machines with apiservers (8443).",
         "kadm#2472, kadm#2935",
@@ -415,10 +417,11 @@ _BALANCER = (
     _known(
         "lb-external-hairpin",
         "PS",
-        "The endpoint is an external load balancer's, and connections to it from a control-plane machine hang when it "
-        "picks the caller.",
-        "kubelet and join hang now and then.",
-        "Turn the preservation of client addresses off, and let kubelets use their local apiserver.",
+        "The endpoint is an external load balancer's, and it does not answer a machine, or connections from a machine "
+        "hang when it picks the caller.",
+        "kubelet and join hang, always or now and then.",
+        "Turn the preservation of client addresses off, open the way to it, and let kubelets use their local "
+        "apiserver.",
         "k8s#122782, kadm#1685",
     ),
     _known(
@@ -515,9 +518,9 @@ _ETCD = (
         "etcd-zone-majority",
         "L",
         "A zone whose loss the design promises to survive holds so many etcd members that the others are no majority; "
-        "with two zones that is always so.",
+        "with two zones that is always so. Without such a promise: all members are in one zone.",
         "Losing that zone loses quorum.",
-        "Add a third zone, or promise less with failover.survive.",
+        "Use three zones, or promise less with failover.survive.",
         "etcd FAQ",
     ),
     _known(
@@ -717,12 +720,31 @@ _NETWORK = (
         "Raise its maximum.",
     ),
     _known(
+        "net-families-differ",
+        "L",
+        "Pods, services and machines do not have the same IP versions, control-plane machines and services do not "
+        "begin with the same one, or a machine has no address of the version by which it has to reach another one or "
+        "the endpoint.",
+        "An apiserver does not start, or a machine never reaches what it needs.",
+        "Give each machine an address of every version that pods have, and write the same version first everywhere.",
+        "Kubernetes, IPv4/IPv6 dual-stack; k8s cmd/kube-apiserver/app/options",
+    ),
+    _known(
         "net-stale-flow",
         "P",
         "A firewall drops packets of connections it does not know, so that a client gets no reset after the VIP moved.",
         "Clients repeat their packets for up to 15 minutes.",
         "Reject with a reset; set tcp-ut and tcp_retries2.",
         "bigstack-oss/cubecos#1102, ka#2414, measured",
+    ),
+    _known(
+        "net-pods-apart",
+        "L",
+        "There are workers, and the pods of different machines have no network: cni is bridge, or none and it is left "
+        "to somebody to bring one; or flannel's backend is host-gw and a node is not in the VIP's subnet.",
+        "A service answers only where one of its pods happens to be; names are not resolved on other machines.",
+        "Use kubernetes.cni: flannel, with the backend vxlan where nodes are in several networks.",
+        "flannel, backends",
     ),
 )
 

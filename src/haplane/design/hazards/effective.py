@@ -68,6 +68,14 @@ def haproxies(design: Design) -> list[Told]:
     return [Told(cluster, one, "haproxy", haproxy.settings(design.view(one.name))) for one in cluster.balancers]
 
 
+def haproxies_of_workers(design: Design) -> list[Told]:
+    """HAProxy on workers: they are alike, so that the first and those with settings of their own are enough."""
+    cluster = design.cluster
+    found = [one for one in cluster.running_balancer if one not in cluster.balancers]
+    chosen = [one for index, one in enumerate(found) if index == 0 or any(one.haproxy.values())]
+    return [Told(cluster, one, "haproxy", haproxy.settings(design.view(one.name))) for one in chosen]
+
+
 def nginxes(design: Design) -> list[Told]:
     """nginx on every balancer; none where another program balances."""
     cluster = design.cluster

@@ -34,9 +34,14 @@ def check_number_of_members(design: Design) -> Iterator[Finding]:
 @hazard("etcd-zone-majority")
 def check_no_zone_holds_quorum(design: Design) -> Iterator[Finding]:
     cluster = design.cluster
-    if cluster.failover.survive is not Loss.ZONE:
-        return
     members = cluster.etcd_members
+    if cluster.failover.survive is not Loss.ZONE:
+        zones = {one.zone for one in members}
+        if len(members) > 1 and len(zones) == 1 and None not in zones:
+            because = f"all {len(members)} etcd members are in zone {members[0].zone}: what takes it takes all of them"
+            where = cluster.where("machines", members[0].name, "zone")
+            yield warning(because, "spread them over three zones", where)
+        return
     bearable = (len(members) - 1) // 2
     for zone, count in Counter(one.zone for one in members if one.zone is not None).items():
         if count > bearable:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from haplane.components import etcd, waiting
+from haplane.components.addons import FLANNEL_HEALTH_PORT
 from haplane.components.balancer import balancer_of
-from haplane.components.base import HEALTH_PORT
+from haplane.components.base import HEALTH_PORT, health_is_public
 from haplane.design.hazards.effective import Told
+from haplane.model.bundle import Addon
 from haplane.model.cluster import APISERVER_PORT, Address, Cluster, EtcdTopology, Machine, Role, Where
 
 LOOPBACK = ip_address("127.0.0.1")
@@ -92,15 +94,20 @@ def others(cluster: Cluster, machine: Machine) -> Iterator[Listener]:
         return (Listener(program, address, port, port) for port in ports)
 
     yield from on(None, machine.ssh.port, program="sshd")
-    if balancer := balancer_of(cluster):
-        yield from on(LOOPBACK, HEALTH_PORT, program=f"{balancer.title}'s health page")
-    if waiting.is_used(cluster) and machine in cluster.balancers:
+    balancer = balancer_of(cluster)
+    balances = Role(cluster.balancer) in machine.roles
+    if balancer and balances:
+        address = None if health_is_public(cluster) else LOOPBACK
+        yield from on(address, HEALTH_PORT, program=f"{balancer.title}'s health page")
+    if balances and waiting.is_used(cluster):
         yield from on(machine.address, waiting.PEERS_PORT, program="HAProxy's peers")
     if machine.roles & {Role.CONTROL_PLANE, Role.WORKER}:
         yield from on(None, 10250, program="kubelet")
         yield from on(LOOPBACK, 10248, program="kubelet")
         yield from on(None, 10256, program="kube-proxy")
         yield from on(LOOPBACK, 10249, program="kube-proxy")
+        if Addon.FLANNEL in cluster.addons:
+            yield from on(LOOPBACK, FLANNEL_HEALTH_PORT, program="flannel")
     if Role.CONTROL_PLANE in machine.roles:
         yield from on(None, APISERVER_PORT, program="the apiserver")
         yield from on(LOOPBACK, 10257, program="the controller manager")

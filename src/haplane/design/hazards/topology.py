@@ -38,6 +38,10 @@ def check_one_machine_can_be_lost(design: Design) -> Iterator[Finding]:
 def check_zones_are_spread(design: Design) -> Iterator[Finding]:
     cluster = design.cluster
     if cluster.failover.survive is not Loss.ZONE:
+        pair = cluster.balancers if cluster.balancer is BalancerRole.BALANCER else ()
+        if len(pair) > 1 and pair[0].zone and {one.zone for one in pair} == {pair[0].zone}:
+            because = f"all {len(pair)} balancers are in zone {pair[0].zone}: what takes it takes the endpoint"
+            yield warning(because, "put them into two zones", cluster.where("machines", pair[0].name, "zone"))
         return
     kinds = _spread_kinds(cluster)
     unlabelled = dict.fromkeys(one.name for _, machines, _ in kinds for one in machines if one.zone is None)

@@ -50,7 +50,6 @@ _UPGRADE = "it needs the plan of an upgrade, which does not exist yet"
 # hazard id -> why preflight cannot look for it on the machines yet.
 NOT_ON_MACHINES: Mapping[str, str] = MappingProxyType(
     {
-        "lb-external-hairpin": "it needs an endpoint that somebody else owns, which is not applied yet",
         "svc-check-protocol": _SERVICES,
         "svc-certificate": _SERVICES,
         "svc-lvs-dr-arp": _LVS,

@@ -15,9 +15,11 @@ from haplane.model.cluster import BalancerProgram
 
 @dataclass(frozen=True)
 class _Formulas:
-    """Of one balancer. silent: with how many apiservers there are; hung: with why the apiserver does not answer."""
+    """Of one balancer. silent: with how many apiservers there are, and how many of them are lost; hung: with why the
+    apiserver does not answer.
+    """
 
-    silent: Callable[[View, int], Link]
+    silent: Callable[[View, int, int], Link]
     refused: Callable[[View], Link]
     hung: Callable[[View, str], Link]
 
@@ -30,10 +32,10 @@ _FORMULAS: Mapping[BalancerProgram, _Formulas] = MappingProxyType(
 )
 
 
-def silent(design: Design) -> Link:
-    """A connection goes to an apiserver whose machine does not answer any more."""
+def silent(design: Design, lost: int = 1) -> Link:
+    """A connection goes to an apiserver whose machine does not answer any more. lost: so many at once."""
     count = len(design.cluster.control_plane)
-    return _worst(design, lambda of, view: of.silent(view, count))
+    return _worst(design, lambda of, view: of.silent(view, count, lost), lost)
 
 
 def refused(design: Design) -> Link:
@@ -46,9 +48,9 @@ def hung(design: Design, why: str) -> Link:
     return _worst(design, lambda of, view: of.hung(view, why))
 
 
-def _worst(design: Design, link: Callable[[_Formulas, View], Link]) -> Link:
+def _worst(design: Design, link: Callable[[_Formulas, View], Link], lost: int = 1) -> Link:
     cluster = design.cluster
-    if len(cluster.control_plane) < 2:
+    if len(cluster.control_plane) <= lost:
         return no_other_apiserver()
     formulas = _FORMULAS[cluster.balanced_by]
     return worst(link(formulas, design.view(one.name)) for one in cluster.balancers)

@@ -13,12 +13,13 @@ from haplane.design.link import AVOID, LEAVE, Link
 CONNECT = "haproxy.defaults.timeout connect"
 
 
-def silent(view: View, apiservers: int) -> Link:
+def silent(view: View, apiservers: int, lost: int) -> Link:
     balancer = timing(view)
     connect_s, retries = balancer.connect_ms / 1000, balancer.retries
     if balancer.redispatch and retries:
         because = f"a connection to it is given up after timeout connect {connect_s * 1000:.0f} ms and tried on another"
-        cost_s, formula = connect_s, "timeout connect"
+        # Which may be lost as well.
+        cost_s, formula = lost * connect_s, "timeout connect" if lost == 1 else f"{lost} * timeout connect"
     else:
         # Between two tries of the same server HAProxy waits min(timeout connect, 1 s).
         cost_s = (retries + 1) * connect_s + retries * min(connect_s, 1.0)
@@ -26,8 +27,8 @@ def silent(view: View, apiservers: int) -> Link:
             f"a connection to it is tried {retries + 1} times, all on the same apiserver, without option redispatch"
         )
         formula = "(retries + 1) * timeout connect + retries * min(timeout connect, 1 s)"
-    because += f"; one in {apiservers} connections goes there"
-    return Link(AVOID, cost_s / apiservers, cost_s, because, formula, CONNECT)
+    because += f"; {'one' if lost == 1 else lost} in {apiservers} connections goes there"
+    return Link(AVOID, cost_s * lost / apiservers, cost_s, because, formula, CONNECT)
 
 
 def refused(view: View) -> Link:

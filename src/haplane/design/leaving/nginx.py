@@ -15,16 +15,18 @@ from haplane.design.link import AVOID, HANDSHAKE_S, LEAVE, Link
 CONNECT = "nginx.stream.proxy_connect_timeout"
 
 
-def silent(view: View, apiservers: int) -> Link:
+def silent(view: View, apiservers: int, lost: int) -> Link:
     balancer = timing(view)
     connect_s = balancer.connect_ms / 1000
     idle_s = KEEPALIVE_S + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL_S
     because = (
         f"a connection to it is given up after proxy_connect_timeout {balancer.connect_ms:g} ms and {_then(balancer)}; "
-        f"{_who_goes_there(balancer, apiservers)}. Connections that were open end when keepalive has found out, after "
-        f"{idle_s} s, or when their client gives up"
+        f"{_who_goes_there(balancer, apiservers, lost)}. Connections that were open end when keepalive has found out, "
+        f"after {idle_s} s, or when their client gives up"
     )
-    return Link(AVOID, connect_s / apiservers, connect_s, because, "proxy_connect_timeout", CONNECT)
+    # Another one may be lost as well.
+    cost_s, formula = lost * connect_s, "proxy_connect_timeout" if lost == 1 else f"{lost} * proxy_connect_timeout"
+    return Link(AVOID, cost_s * lost / apiservers, cost_s, because, formula, CONNECT)
 
 
 def refused(view: View) -> Link:
@@ -52,10 +54,11 @@ def _then(balancer: Timing) -> str:
     return "made to another apiserver" if balancer.passes_on else "closed: its client has to ask again"
 
 
-def _who_goes_there(balancer: Timing, apiservers: int) -> str:
+def _who_goes_there(balancer: Timing, apiservers: int, lost: int) -> str:
+    some = f"{'one' if lost == 1 else lost} in {apiservers} connections"
     if not balancer.max_fails:
-        return f"one in {apiservers} connections goes there, for max_fails is 0"
+        return f"{some} goes there, for max_fails is 0"
     return (
-        f"one in {apiservers} connections goes there until the first was given up, then one every fail_timeout of "
+        f"{some} goes there until the first was given up, then one every fail_timeout of "
         f"{balancer.fail_timeout_ms / 1000:g} s"
     )

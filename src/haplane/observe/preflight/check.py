@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from haplane.components.balancer import balancer_of
 from haplane.components.base import View
 from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding, Severity
-from haplane.model.cluster import Cluster, EndpointOwner, Machine, Role
+from haplane.model.cluster import Cluster, Machine, Role
 from haplane.observe.preflight.probe import SLOW, Part, Probe
 
 
@@ -150,7 +149,7 @@ def check(
 
 def changed(cluster: Cluster, machine: Machine) -> bool:
     """Those on which something is installed."""
-    return machine.roles != {Role.CLIENT}
+    return machine in cluster.managed
 
 
 def everyone(cluster: Cluster, machine: Machine) -> bool:
@@ -174,8 +173,8 @@ def balancers(cluster: Cluster, machine: Machine) -> bool:
 
 
 def run_a_balancer(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.balancers and balancer_of(cluster) is not None
+    return machine in cluster.running_balancer
 
 
 def vip_sharers(cluster: Cluster, machine: Machine) -> bool:
-    return cluster.endpoint.by is EndpointOwner.KEEPALIVED and machine in cluster.balancers
+    return machine in cluster.vip_sharers

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_interface
 
+from haplane.components.etcd import MEMBERSHIP as ETCD_MEMBERSHIP
 from haplane.components.etcd import PKI as ETCD_PKI
 from haplane.model.cluster import Address, Cluster, Machine
 from haplane.observe.facts import MEMBERSHIP
@@ -74,7 +75,9 @@ awk '$1=="nameserver" {print "name_server\t" $2}' $resolv 2>/dev/null
 say synchronised "$(timeout 3 timedatectl show -p NTPSynchronized --value 2>/dev/null)"
 n=/proc/sys/net/netfilter; [ -r $n/nf_conntrack_count ] && \
   say conntrack "$(cat $n/nf_conntrack_count)" "$(cat $n/nf_conntrack_max)"
-for u in @UNITS@; do say unit $u "$(systemctl is-enabled $u 2>/dev/null)"; done
+for u in @UNITS@; do
+  if systemctl is-active -q $u 2>/dev/null; then say unit $u "$(systemctl is-enabled $u 2>/dev/null)"; fi
+done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' unattended-upgrades @HOLDABLE@ 2>/dev/null | \
   awk '$1=="installed" {print "package\t" $2}'
 apt-mark showhold 2>/dev/null | awk '{print "held\t" $1}'
@@ -87,6 +90,7 @@ for f in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt @ETCD_PKI@/*.c
   [ -s "$f" ] && echo "certificate$T$f$T$(base64 -w0 "$f")"
 done
 say membership "$(cat @MEMBERSHIP@ 2>/dev/null)"
+say etcd_membership "$(cat @ETCD_MEMBERSHIP@ 2>/dev/null)"
 @RESOLVE@
 exit 0
 """
@@ -104,6 +108,7 @@ def command(cluster: Cluster, machine: Machine) -> str:
         "HOLDABLE": " ".join(HOLDABLE),
         "ETCD_PKI": ETCD_PKI,
         "MEMBERSHIP": MEMBERSHIP,
+        "ETCD_MEMBERSHIP": ETCD_MEMBERSHIP,
         "RESOLVE": resolve if host else "",
     }
     return re.sub("@([A-Z_]+)@", lambda found: replaced[found[1]], _SCRIPT)
@@ -159,6 +164,7 @@ def parse(output: str) -> Host:
         reboots_at=one("reboots_at"),
         certificates={path: base64.b64decode(text).decode(errors="replace") for path, text in rows("certificate", 2)},
         membership=one("membership"),
+        etcd_membership=one("etcd_membership"),
         resolved=tuple(address for values in rows("resolved", 1) if (address := _address(values[0]))),
         now=datetime.fromtimestamp(int(one("now")), UTC) if one("now").isdecimal() else None,
     )

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import median_low
 
 from haplane.components import waiting
+from haplane.components.addons import FLANNEL_HEALTH_PORT
 from haplane.components.balancer import balancer_of
-from haplane.components.base import HEALTH_PORT
+from haplane.components.base import HEALTH_PORT, health_is_public
 from haplane.design.hazards.finding import Severity
+from haplane.model.bundle import Addon
 from haplane.model.cluster import APISERVER_PORT, Cluster, Machine, Role
 from haplane.observe.preflight.check import (
     NotTried,
@@ -149,7 +151,7 @@ def init_is_systemd(seen: Seen) -> Iterator[Said]:
 
 # ---- ports ----
 
-_LOOPBACK = frozenset({HEALTH_PORT, 2381, 10248, 10257, 10259})
+_LOOPBACK = frozenset({FLANNEL_HEALTH_PORT, 2381, 10248, 10249, 10257, 10259})
 
 
 def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
@@ -157,14 +159,18 @@ def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
     ports: dict[int, str] = {}
     if machine.roles & {Role.CONTROL_PLANE, Role.WORKER}:
         ports |= {10250: "kubelet", 10248: "kubelet"}
+        if Addon.KUBE_PROXY in cluster.addons:
+            ports |= {10249: "kube-proxy", 10256: "kube-proxy"}
+        if Addon.FLANNEL in cluster.addons:
+            ports[FLANNEL_HEALTH_PORT] = "flanneld"
     if Role.CONTROL_PLANE in machine.roles:
         ports |= {APISERVER_PORT: "kube-apiserver", 10257: "kube-controller-manager", 10259: "kube-scheduler"}
     if machine in cluster.etcd_members:
         ports |= dict.fromkeys((2379, 2380, 2381), "etcd")
-    if machine in cluster.balancers:
+    if machine in cluster.running_balancer:
         if balancer := balancer_of(cluster):
             ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), balancer.name)
-        if balancer and waiting.is_used(cluster):
+        if balancer and machine in cluster.balancers and waiting.is_used(cluster):
             ports[PEERS_PORT] = balancer.name
     return ports
 
@@ -185,7 +191,7 @@ def ports_free(seen: Seen) -> Iterator[Said]:
         for one in dict.fromkeys(probe.host.listeners):
             owner = needed.get(one.port, "")
             # The kernel keeps 15 characters of a program's name.
-            if not owner or one.program == owner[:15] or not _in_the_way(one):
+            if not owner or one.program == owner[:15] or not _in_the_way(one, seen.cluster):
                 continue
             if not one.program and probe.host.is_member:
                 yield NotTried(name, f"who has port {one.port} cannot be seen")
@@ -193,9 +199,10 @@ def ports_free(seen: Seen) -> Iterator[Said]:
                 yield Trouble(name, f"{one.program or 'an unknown program'} has port {one.port}, which {owner} needs")
 
 
-def _in_the_way(listener: Listener) -> bool:
+def _in_the_way(listener: Listener, cluster: Cluster) -> bool:
     address = listener.address.strip("[]").partition("%")[0]
-    return listener.port not in _LOOPBACK or address in ("*", "0.0.0.0", "::", "127.0.0.1")
+    on_loopback = _LOOPBACK if health_is_public(cluster) else _LOOPBACK | {HEALTH_PORT}
+    return listener.port not in on_loopback or address in ("*", "0.0.0.0", "::", "127.0.0.1")
 
 
 # ---- kernel ----
@@ -416,9 +423,9 @@ def units_enabled(seen: Seen) -> Iterator[Said]:
         if not probe.host.is_member:
             yield NotTried(name, "no cluster was made there yet")
             continue
-        needed = set(owners(seen.cluster, seen.cluster.machines[name]).values())
+        needed = {one.unit.removesuffix(".service") for one in seen.design.components(name).values()}
         for unit in UNITS:
             state = probe.host.units.get(unit, "")
-            # A static pod (etcd, on control-plane nodes) has no unit.
-            if unit in {*needed, "containerd", "keepalived"} and state and state != "enabled":
-                yield Trouble(name, f"systemctl is-enabled {unit}: {state}")
+            if unit in needed and state and state != "enabled":
+                # An error would keep the next apply from enabling it.
+                yield Trouble(name, f"systemctl is-enabled {unit}: {state}", Severity.WARNING)

@@ -2,7 +2,8 @@
 # sends them a VRRP packet that every VRRP router ignores.
 #
 # Arguments, tab-separated: interface NAME | self ADDRESS | peer ADDRESS | group ADDRESS | listen ADDRESS PORT |
-# connect ADDRESS PORT | seconds N. Prints `ready` when it listens, and begins when it reads a line.
+# connect ADDRESS PORT | again ADDRESS PORT TIMES | seconds N. Prints `ready` when it listens, and begins when it reads a
+# line. again: so many connections, each of which counts, as what is in front of it may send each elsewhere.
 use Socket qw(:all);
 use IO::Handle;
 
@@ -81,6 +82,10 @@ my $end = now() + $seconds;
 my (%heard, %sent, %refusal, %trying, %state);
 my @wanted = map { [$_->[1], $_->[2]] } all_of("connect");
 my $next_packets = my $next_connects = 0;
+my (@again, %outcome);
+for my $one (all_of("again")) { push @again, ([$one->[1], $one->[2]]) x $one->[3]; $outcome{"$one->[1] $one->[2]"} = {} }
+my %counting;
+my ($next_again, $apart) = (now(), $seconds / 2 / (1 + @again));
 
 while ((my $left = $end - now()) > 0) {
     if (now() >= $next_packets) {
@@ -93,17 +98,27 @@ while ((my $left = $end - now()) > 0) {
         $next_connects = now() + 0.5;
         begin_connect(@$_) for grep { !$trying{"@$_"} && ($state{"@$_"} || "") ne "open" } @wanted;
     }
+    # All within the first half, so that each has as long again for its answer.
+    while (@again && now() >= $next_again) {
+        $next_again += $apart;
+        begin_again(@{shift @again});
+    }
     my ($read, $write) = ("", "");
     vec($read, fileno($_->[0]), 1) = 1 for @ears;
-    vec($write, fileno($_), 1) = 1 for values %trying;
+    vec($write, fileno($_), 1) = 1 for values %trying, map { $_->[0] } values %counting;
     next if select($read, $write, undef, 0.05) <= 0;
     for my $ear (@ears) { hear(@$ear) if vec($read, fileno($ear->[0]), 1) }
     for my $key (keys %trying) { end_connect($key) if vec($write, fileno($trying{$key}), 1) }
+    for my $key (keys %counting) { end_again($key) if vec($write, fileno($counting{$key}[0]), 1) }
 }
 say_line("heard", split(/ /, $_)) for sort keys %heard;
 say_line("sent", $_) for sort keys %sent;
 say_line("refused", $_, $refusal{$_}) for sort keys %refusal;
 say_line("connect", @$_, $state{"@$_"} || "silent") for @wanted;
+$outcome{$_->[1]}{silent}++ for values %counting;
+for my $place (sort keys %outcome) {
+    say_line("again", split(/ /, $place), map { $outcome{$place}{$_} || 0 } qw(open refused silent));
+}
 say_line("listened", $seconds) if @ears;
 
 sub send_mark {
@@ -144,6 +159,22 @@ sub begin_connect {
     if (connect($socket, socket_address($address, $port))) { $state{$key} = "open" }
     elsif ($!{EINPROGRESS}) { $trying{$key} = $socket }
     else { $state{$key} = "$!" }
+}
+
+sub begin_again {
+    my ($address, $port) = @_;
+    my $place = "$address $port";
+    socket(my $socket, family($address), SOCK_STREAM, 0) or return;
+    $socket->blocking(0);
+    if (connect($socket, socket_address($address, $port))) { $outcome{$place}{open}++ }
+    elsif ($!{EINPROGRESS}) { $counting{fileno($socket)} = [$socket, $place] }
+    else { $outcome{$place}{refused}++ }
+}
+
+sub end_again {
+    my ($key) = @_;
+    my ($socket, $place) = @{delete $counting{$key}};
+    $outcome{$place}{unpack("i", getsockopt($socket, SOL_SOCKET, SO_ERROR)) ? "refused" : "open"}++;
 }
 
 sub end_connect {

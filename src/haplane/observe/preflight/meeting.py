@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from haplane.components import waiting
+from haplane.components.balancer import balancer_of
 from haplane.components.etcd import CLIENT_PORT, PEER_PORT
 from haplane.model.cluster import APISERVER_PORT, Address, Cast, Cluster, EndpointOwner, Machine, Role
 from haplane.observe.preflight import perl
-from haplane.observe.preflight.probe import Meeting, Packet
+from haplane.observe.preflight.probe import Answers, Meeting, Packet
 
 KUBELET_PORT = 10250
 # HAProxy's peers: who is connected through which balancer.
 PEERS_PORT = waiting.PEERS_PORT
 GROUPS = {4: "224.0.0.18", 6: "ff02::12"}  # RFC 9568, 5.1.1.2 and 5.1.2.2
+# One that may send a machine to itself does so about once in as many times as there are balancers.
+TIMES = 20
 LISTEN_S = 3
 LISTEN_SLOW_S = 10
 
@@ -35,11 +38,13 @@ def connections(cluster: Cluster) -> Iterator[Connection]:
     """Which machine must reach which port of which (kubernetes.io, ports and protocols). Each once."""
     everyone = tuple(cluster.machines.values())
     nodes = tuple(one for one in everyone if one.roles & {Role.CONTROL_PLANE, Role.WORKER})
-    balancers = cluster.balancers if cluster.endpoint.by is EndpointOwner.KEEPALIVED else ()
+    balancers = cluster.vip_sharers
+    # Who shares the VIP asks whether it answers, too, after a change.
+    clients = tuple(one for one in everyone if connects_to_endpoint(one) or one in balancers)
     etcd, control_plane = cluster.etcd_members, cluster.control_plane
     groups = [
-        (everyone, balancers, cluster.endpoint.port, "clients of the endpoint"),
-        (balancers, control_plane, APISERVER_PORT, "the balancer to the apiserver"),
+        (clients, balancers, cluster.endpoint.port, "clients of the endpoint"),
+        (cluster.running_balancer, control_plane, APISERVER_PORT, "the balancer to the apiserver"),
         (control_plane, etcd, CLIENT_PORT, "the apiserver to etcd"),
         (etcd, etcd, PEER_PORT, "etcd to etcd"),
         (control_plane, nodes, KUBELET_PORT, "the apiserver to the kubelet"),
@@ -55,8 +60,25 @@ def connections(cluster: Cluster) -> Iterator[Connection]:
                     yield Connection(source.name, target.name, target.address, port, purpose)
 
 
+def connects_to_endpoint(machine: Machine) -> bool:
+    """What is a balancer or a member of etcd alone does not."""
+    return bool(machine.roles & {Role.CONTROL_PLANE, Role.WORKER, Role.CLIENT})
+
+
+def behind_another(cluster: Cluster) -> tuple[Machine, ...]:
+    """Machines to which a load balancer of yours that owns the endpoint sends clients."""
+    return cluster.balancers if cluster.endpoint.by is EndpointOwner.EXTERNAL else ()
+
+
+def outer_addresses(cluster: Cluster, machine: Machine) -> tuple[Address, ...]:
+    """Where a machine finds that load balancer, by the IP versions that it has."""
+    if cluster.endpoint.by is not EndpointOwner.EXTERNAL or not connects_to_endpoint(machine):
+        return ()
+    return tuple(vip.ip for vip in cluster.endpoint.vips if machine.address_of(vip.version))
+
+
 def shares_vip(cluster: Cluster, machine: Machine) -> bool:
-    return cluster.endpoint.by is EndpointOwner.KEEPALIVED and machine in cluster.balancers
+    return machine in cluster.vip_sharers
 
 
 def command(cluster: Cluster, machine: Machine, *, interface: str, seconds: float) -> str:
@@ -67,7 +89,12 @@ def command(cluster: Cluster, machine: Machine, *, interface: str, seconds: floa
             arguments += _vrrp(cluster, machine, version)
     wanted = tuple(connections(cluster))
     mine = dict.fromkeys((one.address, one.port) for one in wanted if one.target == machine.name)
+    if machine in behind_another(cluster):
+        # What it sends here has to be answered, also before there is a balancer.
+        port = cluster.endpoint.port if balancer_of(cluster) else APISERVER_PORT
+        mine |= dict.fromkeys((address, port) for address in machine.addresses)
     arguments += [("listen", *place) for place in mine]
+    arguments += [("again", address, cluster.endpoint.port, TIMES) for address in outer_addresses(cluster, machine)]
     arguments += [("connect", one.address, one.port) for one in wanted if one.source == machine.name]
     return perl.command("meet", arguments)
 
@@ -96,6 +123,11 @@ def parse(output: str) -> Meeting:
         ),
         sent=frozenset(ip_address(values[0]) for key, values in rows if key == "sent"),
         connects={(ip_address(values[0]), int(values[1])): values[2] for key, values in rows if key == "connect"},
+        again={
+            (ip_address(values[0]), int(values[1])): Answers(*map(int, values[2:5]))
+            for key, values in rows
+            if key == "again"
+        },
         failed={
             **perl.failures(lines),
             **{f"send to {values[0]}": values[1] for key, values in rows if key == "refused"},

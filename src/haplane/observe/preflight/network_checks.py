@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from haplane.components import etcd
+from haplane.components.base import join_host_port
 from haplane.design.hazards.finding import Severity
+from haplane.model.cluster import Cluster, EndpointOwner, Machine
 from haplane.observe.preflight.asking import peers_of
 from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, changed, check, etcd_members, everyone
-from haplane.observe.preflight.meeting import connections
+from haplane.observe.preflight.meeting import connections, connects_to_endpoint, outer_addresses
 from haplane.observe.preflight.probe import Part
 
 # Of 40 echoes 2: with keepalived's 3 adverts and HAProxy's checks it starts to matter.
@@ -40,6 +42,39 @@ def ports_open(seen: Seen) -> Iterator[Said]:
         else:
             how = "no answer" if state == "silent" else state.lower()
             yield Trouble(one.source, f"port {one.port} of {one.target} ({one.purpose}): {how}")
+
+
+def _by_another(cluster: Cluster, machine: Machine) -> bool:
+    return cluster.endpoint.by is EndpointOwner.EXTERNAL and connects_to_endpoint(machine)
+
+
+@check(
+    "endpoint-answers",
+    hazard="lb-external-hairpin",
+    sentence="a load balancer of yours that owns the endpoint answers every machine, each time",
+    cure="let it forward TCP to every balancer, without preserving client addresses; open the way to it",
+    concerns=_by_another,
+    needs=Part.MEETING,
+)
+def endpoint_answers(seen: Seen) -> Iterator[Said]:
+    port = seen.cluster.endpoint.port
+    exists = any(probe.host.is_node for probe in seen.all.values())
+    for name, probe in seen.machines.items():
+        for address in outer_addresses(seen.cluster, seen.cluster.machines[name]):
+            place, found = join_host_port(address, port), probe.meeting.again.get((address, port))
+            if found is None or not found.tried:
+                yield NotTried(name, f"{place} was not tried")
+            elif found.silent == found.tried:
+                # Some drop what they have nobody for, and before the cluster is made there is nobody.
+                severity = Severity.ERROR if exists else Severity.WARNING
+                yield Trouble(name, f"none of {found.tried} connections to {place} was answered", severity)
+            elif found.silent:
+                because = f"{found.silent} of {found.tried} connections to {place} hang, the others are answered"
+                yield Trouble(name, f"{because}: are they sent back to the machine that made them?")
+            elif found.refused and exists:
+                yield Trouble(name, f"{found.refused} of {found.tried} connections to {place} were refused")
+            elif found.refused:
+                yield NotTried(name, f"{place} refuses: it answers, and says that nobody is behind it yet")
 
 
 @check(

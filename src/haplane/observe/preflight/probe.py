@@ -56,8 +56,8 @@ class Host:
     system: ID and VERSION_ID of os-release. container, hypervisor: as systemd-detect-virt calls them, empty if none.
     listeners: None when nobody could say. open_files, memory_bytes: None when they were not told.
     nonlocal_bind: IP version -> whether the sysctl ip_nonlocal_bind allows it; a version without it is missing.
-    routes: peer -> the interface of the way to it. synchronised: None when nobody could say. units: name -> as
-    systemctl is-enabled says, empty if there is none. certificates: path -> PEM. resolved: of the endpoint's name.
+    routes: peer -> the interface of the way to it. synchronised: None when nobody could say. units: of those
+    that run, name -> as systemctl is-enabled says. certificates: path -> PEM. resolved: of the endpoint's name.
     """
 
     hostname: str = ""
@@ -94,6 +94,7 @@ class Host:
     reboots_at: str = ""
     certificates: Mapping[str, str] = field(default_factory=dict)
     membership: str = ""
+    etcd_membership: str = ""
     resolved: tuple[Address, ...] = ()
     now: datetime | None = None
 
@@ -106,7 +107,12 @@ class Host:
 
     @property
     def is_member(self) -> bool:
-        """A cluster was made here."""
+        """It is a node of a cluster, or one of its etcd on machines of its own."""
+        return self.is_node or self.etcd_membership.startswith("done ")
+
+    @property
+    def is_node(self) -> bool:
+        """A cluster was made: it has an API. Its etcd alone is there before."""
         return self.membership.startswith("done ")
 
 
@@ -190,6 +196,19 @@ class Packet:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What became of several connections to one place. silent: neither made nor refused."""
+
+    made: int
+    refused: int
+    silent: int
+
+    @property
+    def tried(self) -> int:
+        return self.made + self.refused + self.silent
+
+
+@dataclass(frozen=True)
 class Meeting:
     """What a machine heard and reached while all others did the same.
 
@@ -201,6 +220,7 @@ class Meeting:
     heard: tuple[Packet, ...] = ()
     sent: frozenset[Address] = frozenset()
     connects: Mapping[tuple[Address, int], str] = field(default_factory=dict)
+    again: Mapping[tuple[Address, int], Answers] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from haplane.components.etcd import PKI as ETCD_PKI
+from haplane.components.etcd import leaves
 from haplane.components.kubernetes import certificate_names
 from haplane.design.hazards.finding import Severity
 from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, changed, check, control_plane, etcd_members
@@ -23,6 +24,7 @@ DISK_ERROR_MS = 100
 # Fewer samples have no p99.
 FEWEST_SAMPLES = 20
 APISERVER = "/etc/kubernetes/pki/apiserver.crt"
+_ISSUED_AGAIN = "haplane apply issues it again"
 
 
 @check(
@@ -49,7 +51,7 @@ def disk_quick(seen: Seen) -> Iterator[Said]:
     "certificates-valid",
     hazard="cert-expiring",
     sentence="no certificate of the cluster ends soon",
-    cure="haplane renew-certs",
+    cure="on one machine after the other: kubeadm certs renew all, and restart its static pods",
     concerns=changed,
 )
 def certificates_valid(seen: Seen) -> Iterator[Said]:
@@ -61,10 +63,14 @@ def certificates_valid(seen: Seen) -> Iterator[Said]:
             if certificate is None:
                 yield NotTried(name, f"{path} is not a certificate that can be read")
             else:
-                yield from _ending(name, path, certificate, probe.host.now)
+                is_issued_again = path in {leaf.cert for leaf in leaves(seen.cluster, seen.cluster.machines[name])}
+                yield from _ending(name, path, certificate, probe.host.now, is_issued_again=is_issued_again)
 
 
-def _ending(name: str, path: str, certificate: x509.Certificate, now: datetime) -> Iterator[Said]:
+def _ending(
+    name: str, path: str, certificate: x509.Certificate, now: datetime, *, is_issued_again: bool
+) -> Iterator[Said]:
+    """is_issued_again: by the next apply, which an error would keep from doing so."""
     left = certificate.not_valid_after_utc - now
     # A CA is replaced on all machines at once; that takes planning.
     soon = timedelta(days=365 if path.endswith("ca.crt") else 30)
@@ -72,14 +78,17 @@ def _ending(name: str, path: str, certificate: x509.Certificate, now: datetime) 
         ends = f"{path} ends on {certificate.not_valid_after_utc:%Y-%m-%d}"
         days = left // timedelta(days=1)
         evidence = f"{ends}, in {days} days" if days >= 0 else f"{ends}: it is over"
-        yield Trouble(name, evidence, Severity.ERROR if left < timedelta(days=7) else Severity.WARNING)
+        if is_issued_again:
+            yield Trouble(name, evidence, Severity.WARNING, cure=_ISSUED_AGAIN)
+        else:
+            yield Trouble(name, evidence, Severity.ERROR if left < timedelta(days=7) else Severity.WARNING)
 
 
 @check(
     "endpoint-in-certificate",
     hazard="api-endpoint-not-in-san",
     sentence="every apiserver's certificate names the endpoint and all control-plane machines",
-    cure="kubeadm: {ClusterConfiguration: {apiServer: {certSANs: [...]}}}, then haplane renew-certs",
+    cure="haplane apply makes it anew when the file names more than before",
     concerns=control_plane,
 )
 def endpoint_in_certificate(seen: Seen) -> Iterator[Said]:
@@ -93,7 +102,8 @@ def endpoint_in_certificate(seen: Seen) -> Iterator[Said]:
             continue
         names = _names(certificate)
         if missing := [one for one in map(str, certificate_names(seen.cluster)) if one not in names]:
-            yield Trouble(name, f"{APISERVER} lacks {', '.join(missing)}")
+            # A warning: an apply is what mends it.
+            yield Trouble(name, f"{APISERVER} lacks {', '.join(missing)}", Severity.WARNING)
 
 
 @check(
@@ -111,6 +121,8 @@ def etcd_certificates_fit(seen: Seen) -> Iterator[Said]:
             yield NotTried(name, "it has no certificates of etcd yet")
             continue
         address = str(seen.cluster.machines[name].address)
+        # An error would keep the next apply from doing so.
+        mends, cure = (Severity.WARNING, _ISSUED_AGAIN) if folder == ETCD_PKI else (Severity.ERROR, "")
         for path in (f"{folder}/peer.crt", f"{folder}/server.crt"):
             if path not in found:
                 yield NotTried(name, f"{path} is not there")
@@ -118,13 +130,13 @@ def etcd_certificates_fit(seen: Seen) -> Iterator[Said]:
                 yield NotTried(name, f"{path} is not a certificate that can be read")
             else:
                 if address not in _names(certificate):
-                    yield Trouble(name, f"{path} lacks {address}")
+                    yield Trouble(name, f"{path} lacks {address}", mends, cure=cure)
                 if path.endswith("peer.crt") and not _serves_clients(certificate):
-                    yield Trouble(name, f"{path} cannot be used by a client (it lacks clientAuth)")
+                    yield Trouble(name, f"{path} cannot be used by a client (it lacks clientAuth)", mends, cure=cure)
                 if (authority := found.get(f"{folder}/ca.crt")) is None:
                     yield NotTried(name, f"{folder}/ca.crt is not a certificate that can be read")
                 elif not _is_from(certificate, authority):
-                    yield Trouble(name, f"{path} does not come from {folder}/ca.crt")
+                    yield Trouble(name, f"{path} does not come from {folder}/ca.crt", mends, cure=cure)
 
 
 def _serves_clients(certificate: x509.Certificate) -> bool:
