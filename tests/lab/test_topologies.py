@@ -17,6 +17,8 @@ import pytest
 from tests.lab.conftest import LabUnderTest, make_lab
 from tests.lab.test_cluster import wait_until_whole
 
+pytestmark = pytest.mark.lab
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 HTTP = Path(__file__).parent / "http.yaml"
 # What must hold on a machine as busy as one that runs a whole cluster; the rest is measured in docs/topologies.md.
