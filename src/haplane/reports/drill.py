@@ -199,7 +199,9 @@ def render(report: DrillReport) -> RenderableType:
 
 
 def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.0f} ms" if math.isfinite(seconds) else "no end"
 
 
 def _budget_table(budget: Budget, measured: Spread) -> Table:
