@@ -161,8 +161,8 @@ def _control_plane(
             f"{', '.join(silent)} did not answer, so nothing was changed ({cluster})",
             where=first.where,
             why=f"{first.what}: {first.why}" if first.why else first.what,
-            hint=f"{first.hint}\nmake it answer, then run this again: it may hold the cluster's data; where that is known to "
-            "be elsewhere, --skip NAME leaves it out",
+            hint=f"{first.hint}\nmake it answer, then run this again: it may hold the cluster's data; "
+            "where that is known to be elsewhere, --skip NAME leaves it out",
         )
     if members:
         authorities = {facts[name].authority for name in members}
