@@ -67,7 +67,8 @@ async def probing(
         requests = history.requests()
         seen.requests = len(requests)
         seen.not_served = sum(not request.ok for request in requests)
-        seen.kinds = Counter(request.kind for request in requests if not request.ok)
+        # A plain mapping: dataclasses.asdict makes nonsense of a Counter.
+        seen.kinds = dict(Counter(request.kind for request in requests if not request.ok))
         seen.longest_gap_s = max((gap.length_s for gap in gaps(history)), default=0.0)
 
 
