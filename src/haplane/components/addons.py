@@ -88,6 +88,7 @@ def manifests_file(view: View) -> str:
 def _readable() -> type[yaml.SafeDumper]:
     """For people who read the diff of a plan: texts of several lines as such, and nothing by reference."""
 
+    # Which of the two it is, libyaml's or PyYAML's own, is known only here: mypy takes no such base.
     class Readable(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
         def ignore_aliases(self, data: object) -> bool:
             return True

@@ -20,8 +20,6 @@ Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 # Of every apiserver on its machine.
 APISERVER_PORT = 6443
 
-# Add-ons: what runs in the cluster for the sake of pods.
-
 # Where a value is in a file: keys, and indexes of lists. The top is ().
 KeyPath = tuple[str | int, ...]
 
