@@ -53,8 +53,8 @@ NOT_ON_MACHINES: Mapping[str, str] = MappingProxyType(
         "svc-check-protocol": _SERVICES,
         "svc-certificate": _SERVICES,
         "svc-lvs-dr-arp": _LVS,
-        "etcd-replace-order": "haplane's own plan cannot have it: a lost member of an external etcd is removed before it is "
-        "added, as a learner; of a stacked one there is no such plan yet",
+        "etcd-replace-order": "haplane's own plan cannot have it: a lost member of an external etcd is removed before "
+        "it is added, as a learner; of a stacked one there is no such plan yet",
         "api-shutdown-delay": "how an apiserver stops is seen only when one does",
         "api-leader-election": "it is in the running cluster's leases, and no command looks there for hazards yet",
         "cert-join-credentials": "credentials are made for each join and end with it; there is no plan that keeps them",
