@@ -15,7 +15,6 @@ from haplane.model.cluster import BalancerProgram
 from haplane.model.errors import HaplaneError
 from haplane.observe.facts import Facts
 from haplane.phases.decide import Membership, decide, membership
-from haplane.phases.refuse import refuse_unbuilt
 
 IDENTITY = "name=prod endpoint=192.0.2.100:8443"
 
@@ -121,14 +120,3 @@ def test_what_balances_is_part_of_what_a_cluster_was_made_as() -> None:
     with pytest.raises(HaplaneError, match="cannot change") as refused:
         decide({"cp1": made}, {}, identity(balanced_by(BalancerProgram.NGINX)))
     assert "balancer=nginx" in refused.value.why
-
-
-@pytest.mark.parametrize(("by", "is_built"), [("haproxy", True), ("nginx", True), ("none", False)])
-def test_a_cluster_without_a_balancer_is_not_applied_yet(by: str, is_built: bool) -> None:
-    cluster = balanced_by(BalancerProgram(by))
-    if is_built:
-        refuse_unbuilt(cluster)
-        return
-    with pytest.raises(HaplaneError, match="not applied yet") as refused:
-        refuse_unbuilt(cluster)
-    assert "balancer.by: none" in refused.value.why

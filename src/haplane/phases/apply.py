@@ -43,7 +43,7 @@ from haplane.phases.prepare import (
 )
 from haplane.phases.probing import RATE, Seen, probing
 from haplane.phases.reconfigure import ReconfigureNodes
-from haplane.phases.refuse import refuse_hazards, refuse_unbuilt, refuse_unfit_machines
+from haplane.phases.refuse import refuse_hazards, refuse_unfit_machines
 from haplane.phases.saved_plan import Plan, fingerprint, refuse_unless_same
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
@@ -139,7 +139,6 @@ async def apply(inputs: Inputs, *, exactly: Plan | None = None) -> Applied:
 
 def _refuse(inputs: Inputs) -> None:
     refuse_hazards(solved(inputs.cluster, inputs.facts)[0])
-    refuse_unbuilt(inputs.cluster)
 
 
 async def _connect(fleet: Fleet, inputs: Inputs) -> tuple[dict[str, Remote], dict[str, HaplaneError]]:

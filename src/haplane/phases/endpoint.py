@@ -10,7 +10,7 @@ from haplane.components.base import loopbacks
 from haplane.observe.facts import LOADED
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
-from haplane.phases.gates import api_answers
+from haplane.phases.gates import api_answers, vip_is_shared
 
 
 class StartBalancer(Phase):
@@ -82,6 +82,8 @@ class StartVip(Phase):
             await self._switch_backup(context, do)
 
     async def gate(self, context: Context, machine: str) -> None:
+        # One that has just started settles for seconds: was the next one the holder, nobody would take the VIP from it.
+        await vip_is_shared(context, machine)
         await api_answers(context, machine, context.cluster.endpoint.vip.ip, context.cluster.endpoint.port)
 
     async def _switch_backup(self, context: Context, do: Change) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from haplane.components import etcd, keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
@@ -95,3 +98,24 @@ done
             why=f"exit code {done.code} for {TIMEOUT_S} s\n{done.stderr.strip()}",
             hint=f"on {machine}: journalctl {units} -n 50; haplane status shows each view",
         )
+
+
+async def vip_is_shared(context: Context, machine: str) -> None:
+    """Its keepalived is MASTER or BACKUP: where it settles still, or a check of it fails, nobody could take the VIP.
+
+    Raises HaplaneError after TIMEOUT_S.
+    """
+    remote = context.remotes[machine]
+    state, end = "", time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end:
+        done = await remote.run(keepalived.STATUS_COMMAND, check=False, shown_as="ask keepalived for its state")
+        state = keepalived.parse_state(done.stdout)
+        if state in ("MASTER", "BACKUP"):
+            return
+        await asyncio.sleep(0.3)
+    raise HaplaneError(
+        f"after its change, {machine} cannot take the VIP: its keepalived is {state or 'silent'}",
+        where=machine,
+        why=f"for {TIMEOUT_S} s neither MASTER nor BACKUP; FAULT says that a check of it fails",
+        hint=f"on {machine}: journalctl -u keepalived -n 50; haplane status shows each view",
+    )

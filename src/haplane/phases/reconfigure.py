@@ -10,6 +10,7 @@ import asyncio
 import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from haplane.components import haproxy
 from haplane.components.base import RUN, STATE
@@ -19,7 +20,7 @@ from haplane.model.cluster import APISERVER_PORT, BalancerProgram
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
-from haplane.phases.gates import api_answers
+from haplane.phases.gates import api_answers, vip_is_shared
 
 # However haplane ends, the balancers send clients to the machine again after this long.
 DRAINED_AT_MOST_S = 600
@@ -175,51 +176,75 @@ class ReconfigureNodes(Phase):
                 # An apply that died here may have left it drained, and its job has done the rest.
                 await _end_drain(context, do.machine)
 
-        meanwhile = "with no new client sent there" if _drains(context) else "while new clients are still sent there"
+        drains = _drain(context, do.machine) is not None
+        meanwhile = "with no new client sent there" if drains else "while new clients are still sent there"
         await do.do(f"replace the static pods that this changes, one after the other, {meanwhile}", reconfigure)
 
     async def gate(self, context: Context, machine: str) -> None:
-        await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
+        await _answers(context, machine)
+        if machine in context.having("keepalived"):
+            await vip_is_shared(context, machine)
 
 
 @asynccontextmanager
 async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
-    """No balancer sends new connections to the machine's apiserver meanwhile, if it can be told so."""
-    if not _drains(context):
+    """No new client is sent to the machine's apiserver meanwhile, if that can be had."""
+    drain = _drain(context, do.machine)
+    if drain is None:
         yield
-        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, APISERVER_PORT)
+        await _answers(context, do.machine)
         return
-    timer, back = _drain_timer(do.machine), haproxy.set_server_command(do.machine, "ready")
     # The timer first: nobody stays drained because haplane died.
-    later = f"systemd-run --quiet --on-active={DRAINED_AT_MOST_S} --unit={timer} /bin/sh -c {shlex.quote(back)}"
-    await _on_balancers(
+    timer = _drain_timer(do.machine)
+    later = f"systemd-run --quiet --on-active={DRAINED_AT_MOST_S} --unit={timer} /bin/sh -c {shlex.quote(drain.end)}"
+    await _everywhere(
         context,
-        f"systemctl stop {timer}.timer 2>/dev/null\n{later} && {haproxy.set_server_command(do.machine, 'drain')}",
+        drain.machines,
+        f"systemctl stop {timer}.timer 2>/dev/null\n{later} && {drain.begin}",
         f"drain {do.machine}",
     )
     try:
         await asyncio.sleep(SETTLE_S)
         yield
-        await api_answers(context, do.machine, context.cluster.machines[do.machine].address, APISERVER_PORT)
+        await _answers(context, do.machine)
     finally:
         await asyncio.shield(_end_drain(context, do.machine))
 
 
-def _drains(context: Context) -> bool:
-    """nginx cannot be told: it passes connections on once the apiserver has closed its port."""
-    return context.cluster.balanced_by is BalancerProgram.HAPROXY
+async def _answers(context: Context, machine: str) -> None:
+    await api_answers(context, machine, context.cluster.machines[machine].address, APISERVER_PORT)
+
+
+@dataclass(frozen=True)
+class _Drain:
+    """What keeps new clients away from one machine's apiserver, and what sends them there again; where it is run."""
+
+    begin: str
+    end: str
+    machines: tuple[str, ...]
+
+
+def _drain(context: Context, machine: str) -> _Drain | None:
+    """None where nobody can be told: nginx passes connections on once the apiserver has closed its port."""
+    cluster = context.cluster
+    if cluster.balanced_by is BalancerProgram.HAPROXY:
+        begin, end = (haproxy.set_server_command(machine, state) for state in ("drain", "ready"))
+        return _Drain(begin, end, context.of(cluster.running_balancer))
+    sharers = context.having("keepalived")
+    if cluster.balanced_by is BalancerProgram.NONE and machine in sharers and len(sharers) > 1:
+        # The VIP leads straight to an apiserver: another machine's meanwhile.
+        return _Drain("systemctl stop keepalived", "systemctl start keepalived", (machine,))
+    return None
 
 
 async def _end_drain(context: Context, machine: str) -> None:
-    if not _drains(context):
-        return
-    back = f"{haproxy.set_server_command(machine, 'ready')}\nsystemctl stop {_drain_timer(machine)}.timer 2>/dev/null"
-    await _on_balancers(context, back, f"send clients to {machine} again")
+    if drain := _drain(context, machine):
+        back = f"{drain.end}\nsystemctl stop {_drain_timer(machine)}.timer 2>/dev/null"
+        await _everywhere(context, drain.machines, back, f"send clients to {machine} again")
 
 
-async def _on_balancers(context: Context, script: str, shown_as: str) -> None:
-    remotes = [context.remotes[name] for name in context.of(context.cluster.running_balancer)]
-    await asyncio.gather(*(remote.run(script, shown_as=shown_as, check=False) for remote in remotes))
+async def _everywhere(context: Context, machines: Sequence[str], script: str, shown_as: str) -> None:
+    await asyncio.gather(*(context.remotes[one].run(script, shown_as=shown_as, check=False) for one in machines))
 
 
 def _drain_timer(machine: str) -> str:

@@ -1,4 +1,4 @@
-"""Why an apply does not even begin: hazards in the file or on the machines, and topologies that are not applied yet."""
+"""Why an apply does not even begin: hazards in the file or on the machines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from haplane.design.design import Design
 from haplane.design.hazards import Finding, lint, stops
-from haplane.model.cluster import BalancerProgram, Cluster
 from haplane.model.errors import ExitCode, HaplaneError
 from haplane.model.progress import Progress
 from haplane.transport.ssh import Remote
@@ -38,17 +37,3 @@ async def refuse_unfit_machines(design: Design, remotes: Mapping[str, Remote], p
     report = await preflight(design, remotes, slow=False, progress=progress)
     if found := stops(report.findings):
         raise Hazardous(found, "on the machines")
-
-
-def refuse_unbuilt(cluster: Cluster) -> None:
-    """What is designed, linted and rendered already, and not applied yet. Raises HaplaneError."""
-    unbuilt = {
-        "no balancer (balancer.by: none)": cluster.balanced_by is BalancerProgram.NONE,
-    }
-    if asked := [what for what, is_asked in unbuilt.items() if is_asked]:
-        raise HaplaneError(
-            "this topology is not applied yet; nothing was changed",
-            where=cluster.file,
-            why="\n".join(asked),
-            hint="haplane design, lint and render work for it",
-        )
