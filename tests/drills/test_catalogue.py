@@ -35,3 +35,19 @@ def test_the_quick_suite_is_quick(by: BalancerProgram) -> None:
     assert {f"{by}-death", f"{by}-hang"} < {drill.name for drill in quick}
     assert len(quick) == 8
     assert sum(drill.lasts_s for drill in quick) < 100
+
+
+def test_without_a_balancer_an_apiserver_is_broken_where_clients_are() -> None:
+    """The VIP may leave it, and all that is asked until then is lost."""
+    design = Design(balanced_by(BalancerProgram.NONE))
+    usual, every = suite(design), suite(design, matrix=True)
+    hang = next(drill for drill in usual if drill.name == "apiserver-hang-vip-holder")
+    assert hang in suite(design, quick=True)
+    assert hang.must_move_vip(design, ["cp1"]) is None
+    assert hang.may_fail(design, 2.0) == 100
+    assert not {drill.name for drill in usual} & {"apiserver-hang", "apiserver-death", "haproxy-death"}
+    assert len({drill.name for drill in every}) == len(every)
+    assert {"apiserver-hang", "apiserver-death"} < {drill.name for drill in every}
+    behind = Design(balanced_by(BalancerProgram.HAPROXY))
+    assert hang.must_move_vip(behind, ["cp1"]) is False
+    assert hang.may_fail(behind, 2.0) == 4

@@ -105,13 +105,20 @@ class Drill:
         return alone.get(self.who, self.budget)
 
     def must_move_vip(self, design: Design, machines: Sequence[str]) -> bool | None:
-        """As `moves_vip`; it stays where it is when no machine is broken that could hold it."""
-        could = {one.name for one in design.cluster.vip_sharers}
-        return self.moves_vip if could & {*machines} or not could else False
+        """As `moves_vip`; it stays where it is when no machine is broken that could hold it.
 
-    def may_fail(self, budget_s: float) -> int:
-        """How many requests, at RATE, when the budget is so long."""
-        return math.ceil(RATE * budget_s) if self.failed_at_most is None else self.failed_at_most
+        Where it leads straight to an apiserver, it may leave one that cannot answer, or has no etcd to ask.
+        """
+        could = {one.name for one in design.cluster.vip_sharers}
+        if could and not could & {*machines}:
+            return False
+        return None if _leads_straight(design) and self.budget.startswith(("apiserver", "etcd")) else self.moves_vip
+
+    def may_fail(self, design: Design, budget_s: float) -> int:
+        """How many requests, at RATE, when the budget is so long: all, where nobody asks a second apiserver."""
+        if self.failed_at_most is None or (_leads_straight(design) and self.budget.startswith("apiserver")):
+            return math.ceil(RATE * budget_s)
+        return self.failed_at_most
 
     def is_survived(self, design: Design, machines: Sequence[str]) -> bool:
         """Does the API go on without these machines?"""
@@ -612,7 +619,7 @@ def find(name: str) -> Drill:
 
 def suite(design: Design, *, quick: bool = False, matrix: bool = False) -> list[Drill]:
     """Those that have meaning in this design, each fault where it harms most. matrix: on every part."""
-    usual = [drill for drill in DRILLS if drill.has_meaning(design)]
+    usual = [_hardest(drill, design) for drill in DRILLS if drill.has_meaning(design)]
     there = {_fault(drill) for drill in usual}
     # A fault of a part that this design has not, on the part that comes next to it.
     instead: dict[tuple[Make | Outside, float, int], Drill] = {}
@@ -620,12 +627,26 @@ def suite(design: Design, *, quick: bool = False, matrix: bool = False) -> list[
         if _fault(drill) not in there and drill.has_meaning(design):
             instead.setdefault(_fault(drill), drill)
     if matrix:
-        return [*usual, *(drill for drill in ELSEWHERE if drill.has_meaning(design))]
+        there_already = {drill.name for drill in usual}
+        others = (*DRILLS, *ELSEWHERE)
+        return [*usual, *(one for one in others if one.has_meaning(design) and one.name not in there_already)]
     hurried = {_fault(drill) for drill in DRILLS if drill.quick}
     return [
         *(drill for drill in usual if drill.quick or not quick),
         *(drill for fault, drill in instead.items() if fault in hurried or not quick),
     ]
+
+
+def _hardest(drill: Drill, design: Design) -> Drill:
+    """Without a balancer all clients ask the apiserver beside the VIP, and nobody the others."""
+    if not (_leads_straight(design) and drill.who is Who.NODE and drill.budget.startswith("apiserver")):
+        return drill
+    there = next(one for one in ELSEWHERE if one.who is Who.VIP_HOLDER and _fault(one) == _fault(drill))
+    return replace(there, quick=drill.quick)
+
+
+def _leads_straight(design: Design) -> bool:
+    return design.cluster.balanced_by is BalancerProgram.NONE
 
 
 def for_parts(drill: Drill, parts: Collection[Who], design: Design, machine: str) -> Drill | None:

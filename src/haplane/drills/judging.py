@@ -103,7 +103,7 @@ def _verdicts(
     broken, back = while_broken(history), mended(history)
     limit_s = max(budget.worst_s if drill.requests_wait else 0.0, NOISE_S)
     if math.isfinite(limit_s):
-        found = availability(broken, longest_gap_s=limit_s, failed_at_most=drill.may_fail(limit_s))
+        found = availability(broken, longest_gap_s=limit_s, failed_at_most=drill.may_fail(design, limit_s))
         yield replace(found, name="while-broken")
         yield budget_held(broken, limit_s)
     if survived and _settles(history):
@@ -210,6 +210,6 @@ def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> It
         broken,
         probe="write",
         longest_gap_s=longest_s,
-        failed_at_most=math.ceil(rate * longest_s) + drill.may_fail(limit_s),
+        failed_at_most=math.ceil(rate * longest_s) + drill.may_fail(design, limit_s),
     )
     yield replace(found, name="writes")
