@@ -29,6 +29,7 @@ MAIN = {
     "balancer-pair": (*OWN, "power-off-idle-balancer"),
     "external-load-balancer": (),
     "nginx": ("power-off-vip-holder", "power-off-control-plane-node", "nginx-death", "nginx-hang", "move-vip"),
+    "no-balancer": ("power-off-vip-holder", "power-off-control-plane-node", "apiserver-hang", "move-vip"),
     "dual-stack": OWN,
     "ipv6": OWN,
     "workers": OWN,

@@ -56,6 +56,7 @@ MOVE = "move the VIP"
 # Links that hold up what goes to one apiserver or member, while the others answer.
 ONE_APISERVER = frozenset({AVOID, LEAVE, OTHER_MEMBER})
 ADVERT = "keepalived.vrrp_instance.advert_int"
+READYCHECK = "etcd-readycheck-timeout"  # of the apiserver
 CHECK_INTERVAL = "keepalived.vrrp_script.interval"
 ELECTION = "etcd.election"
 SKEW = "(256 - priority) / 256 * advert_int"
@@ -348,15 +349,17 @@ def _leave_hung(design: Design, why: str) -> Link:
     rivals = _rivals(vrrp, holder)
     if rivals[1] is None:
         return _nobody_takes_over()
+    # It asks etcd every half of the timeout at most, and says what it heard last (storagebackend/factory/etcd3.go).
+    said_s = 1.5 * _flag_s(design.cluster, "apiServer", READYCHECK, 2)
     # Whoever asks again is counted by the one who calls.
-    *moves, _ = (_check_times_out_on(vrrp[holder]), *holder_resigns(*rivals, REQUEST_INTERVAL_S))
+    *moves, _ = (_check_is_refused(vrrp[holder]), *holder_resigns(*rivals, REQUEST_INTERVAL_S))
     return Link(
         MOVE,
         # Mostly the VIP is elsewhere.
         0.0,
-        sum(link.worst_s for link in moves),
-        f"{why}; where it holds the VIP, that moves: {moves[0].because}",
-        f"{moves[0].formula} + {SKEW}",
+        said_s + sum(link.worst_s for link in moves),
+        f"{why}, and says so after {said_s:g} s; where it holds the VIP, that moves: {moves[0].because}",
+        f"1.5 * {READYCHECK} + {moves[0].formula} + {SKEW}",
         CHECK_INTERVAL,
     )
 

@@ -112,13 +112,16 @@ class Drill:
         could = {one.name for one in design.cluster.vip_sharers}
         if could and not could & {*machines}:
             return False
-        return None if _leads_straight(design) and self.budget.startswith(("apiserver", "etcd")) else self.moves_vip
+        return None if self._stops_whom_all_ask(design) else self.moves_vip
 
     def may_fail(self, design: Design, budget_s: float) -> int:
         """How many requests, at RATE, when the budget is so long: all, where nobody asks a second apiserver."""
-        if self.failed_at_most is None or (_leads_straight(design) and self.budget.startswith("apiserver")):
+        if self.failed_at_most is None or self._stops_whom_all_ask(design):
             return math.ceil(RATE * budget_s)
         return self.failed_at_most
+
+    def _stops_whom_all_ask(self, design: Design) -> bool:
+        return _leads_straight(design) and self.budget.startswith(("apiserver", "etcd"))
 
     def is_survived(self, design: Design, machines: Sequence[str]) -> bool:
         """Does the API go on without these machines?"""
