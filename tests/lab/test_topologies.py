@@ -155,7 +155,7 @@ def test_a_vip_that_leads_straight_to_an_apiserver() -> None:
         kubeadm = f"kubeadm: {{ClusterConfiguration: {{apiServer: {{extraArgs: [{flag}]}}}}}}"
         lab.file.write_text(lab.file.read_text() + f"\n{kubeadm}\n")
         applied = json.loads(lab.haplane("apply", "--json", timeout_s=600).stdout)
-        assert applied["seen"]["failed"] <= 2, applied["seen"]
+        assert applied["probe"]["not_served"] <= 2, applied["probe"]
 
 
 @pytest.mark.soak
