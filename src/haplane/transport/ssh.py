@@ -6,6 +6,7 @@ Host keys are always checked. A jump host is logged in to once and shared by the
 from __future__ import annotations
 
 import asyncio
+import ctypes.util
 import getpass
 import shlex
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -15,10 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import asyncssh
-
 from haplane.model.cluster import Machine, Ssh
 from haplane.model.errors import CommandFailed, HaplaneError
+
+# It looks for two optional libraries by starting ldconfig and a compiler, a tenth of a second of every command. The
+# algorithms in them are not needed.
+_find_library = ctypes.util.find_library
+ctypes.util.find_library = lambda name: None
+import asyncssh  # noqa: E402
+
+ctypes.util.find_library = _find_library
 
 CONNECT_TIMEOUT_S = 8
 # A machine that loses power sends nothing: without keepalives a command on it would wait for ever.
