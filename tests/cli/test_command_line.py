@@ -77,6 +77,14 @@ def test_a_drill_that_does_not_exist_is_told_which_do(tmp_path: Path) -> None:
         (("suite", "--quick", "--matrix"), "at most one can be given"),
         (("suite", "--matrix", "--only", "move-vip"), "at most one can be given"),
         (("run", "move-vip", "--on", "cp2", "--repeat", "2"), "the machine may play another part"),
+        (("run", "move-vip", "--ask", "192.0.2.21:30080"), "where: --ask 192.0.2.21:30080"),
+        (("run", "move-vip", "--ask", "http://192.0.2.21:300800/"), "no number from 1 to 65535"),
+        (("run", "move-vip", "--ask", "http://me:secret@192.0.2.21/"), "where: --ask http://***@192.0.2.21/"),
+        (("suite", "--ask", "tcp://192.0.2.21:80", "--ask", "tcp://192.0.2.21:80"), "it is given twice"),
+        (("suite", *(f"--ask=tcp://192.0.2.21:{port}" for port in range(1, 10))), "at most 8 are asked"),
+        (("chaos", "--ask", "http://192.0.2.21/#top"), "it has a fragment"),
+        (("chaos", "--ask", "tcp://192.0.2.21:80", "--ask-failed-at-most", "-1"), "must be at least 0"),
+        (("suite", "--ask-failed-at-most", "3"), "needs an --ask"),
     ],
 )
 def test_drills_that_cannot_be_meant_are_refused(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:

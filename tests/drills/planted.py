@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from haplane.probes.history import Clock, End, Event, Header, History, Idle, Mark, Request, RequestOutcome, Stall
-from haplane.probes.prober import Config
+from haplane.probes.prober import Config, service_probe
 
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="/tmp/ca.crt")
 START, FAULT, STOP = 100.0, 105.0, 125.0
@@ -27,6 +27,7 @@ def planted(
     events: list[Event] = [Header(START - 0.2, 1, START, 1.7e9, 1e-7, config)]
     requests: list[Request] = []
     rates = {"new": config.rate, "persistent": config.persistent_rate, "write": config.write_rate}
+    rates |= {service_probe(url): config.service_rate for url in config.services}
     for probe, rate in rates.items():
         for number in range(round((stop - START) * rate)):
             t, key = round(START + number / rate, 6), f"{config.write_prefix}{number}" if probe == "write" else ""

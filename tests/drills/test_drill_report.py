@@ -6,8 +6,9 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
-from planted import FAULT, planted
+from planted import CONFIG, FAULT, planted
 from rich.console import Console
 
 from haplane.design.budget import Budget
@@ -58,6 +59,19 @@ def test_the_timeline_tells_late_partly_and_empty_cells_apart() -> None:
     assert timeline(history, "new", FAULT - 0.2, 6) == "███▄██"
     assert timeline(history, "new", FAULT - 5.2, 4) == "  ██"
     assert timeline(history, "persistent", FAULT, 3) == "█×█"
+
+
+def test_a_service_has_a_row_with_its_url_below_and_its_numbers_in_json() -> None:
+    url = "http://192.0.2.21:30080/health"
+    history = planted(outage=(0.0, 0.2), config=replace(CONFIG, services=(url,)))
+    report = DrillReport("power-off", (run(history),), BUDGET)
+    lines = text(report, width=80).splitlines()
+    row = next(number for number, line in enumerate(lines) if line.startswith("   service ██████████××█"))
+    assert lines[row + 1] == f"           {url}"
+    (service,) = as_json(report)["runs"][0]["services"]
+    assert (service["probe"], service["total"], service["failed"]) == (f"service {url}", 250, 2)
+    assert json.dumps(service, allow_nan=False)
+    assert as_json(DrillReport("power-off", (run(planted()),), BUDGET))["runs"][0]["services"] == []
 
 
 def test_a_verdict_that_is_not_held_shows_its_evidence() -> None:

@@ -51,7 +51,7 @@ numbers = st.integers(0, 2**63)
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     t, wait, took = draw(times), draw(lengths), draw(lengths)
-    probe = draw(st.sampled_from(["new", "persistent", "write", "set", "get"]))
+    probe = draw(st.sampled_from(["new", "persistent", "write", "set", "get", "service http://192.0.2.21/"]))
     begun = draw(st.sampled_from([None, t, round(t + wait, 6)]))
     key = draw(words) if probe == "write" else ""
     sent_at = round(t + wait, 6)
@@ -219,6 +219,8 @@ LISTING |= {"end": 1.1, "version": 9}
         (json.dumps(OK | {"begun": 1.15}), "sent_at"),
         (json.dumps(OK | {"key": "w-1"}), "key"),
         (json.dumps(OK | {"probe": "write"}), "key"),
+        (json.dumps(OK | {"probe": "service tcp://192.0.2.21:1", "key": "w-1"}), "key"),
+        (json.dumps(OK | {"probe": "service"}), "probe"),
         ('{"t":1.0,"probe":"stored","keys":"w-1"}', "keys"),
         ('{"t":1.0,"probe":"stored","keys":[""]}', "keys"),
         ('{"t":1.0,"probe":"idle","told_at":0.9,"kind":"eof"}', "told_at"),

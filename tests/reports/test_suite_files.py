@@ -9,12 +9,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from tests.drills.planted import FAULT, planted
+from tests.drills.planted import CONFIG, FAULT, planted
 from tests.reports.suites import BUDGET, drill, run, suite
 
 from haplane.design.budget import Budget
 from haplane.design.link import Link
-from haplane.drills.checkers import Outcome, Verdict
+from haplane.drills.checkers import Outcome, Verdict, availability
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.probes.history import History, Mark, Request, RequestOutcome
 from haplane.reports.drill import DrillReport, Run
@@ -23,6 +23,21 @@ from haplane.reports.suite.report import picture_file
 
 FULL = suite(drill(0.2, 0.9), drill(0.1, name="kill-haproxy"), not_run=(("disk-full", "no disk of its own"),))
 NO_FAULT = DrillReport("no-fault", (run(planted(marks=[])),), BUDGET)
+
+
+def test_a_service_is_in_every_file_of_the_report() -> None:
+    url = "http://192.0.2.21:30080/a?b=<c>&d"
+    history = planted(outage=(0.0, 0.2), config=replace(CONFIG, services=(url,)))
+    probe = f"service {url}"
+    verdict = replace(availability(history, probe=probe, failed_at_most=0), name=probe)
+    report = suite(DrillReport("power-off", (Run(history, (verdict,)),), BUDGET))
+    made = texts(report)
+    assert f"{probe} ██████████××█" in made["report.md"]
+    assert "http://192.0.2.21:30080/a?b=&lt;c&gt;&amp;d: 250 requests, 2 not served" in made["index.html"]
+    (case,) = cases(made["junit.xml"])
+    assert case == f"drills.power-off run 1: {probe}"
+    (told,) = json.loads(made["report.json"])["drills"][0]["runs"][0]["verdicts"]
+    assert (told["name"], told["outcome"]) == (probe, "violated")
 
 
 # -- a wiki

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from haplane.drills.catalogue import Drill
     from haplane.drills.checkers import Outcome, Verdict
     from haplane.drills.running import Asked
+    from haplane.drills.services import Services
     from haplane.drills.suite import Played
     from haplane.probes.history import History
     from haplane.reports.drill import DrillReport, Run
@@ -29,6 +30,19 @@ File = Annotated[Path, Parameter(name=["--file", "-f"])]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 Yes = Annotated[str, Parameter(name="--yes")]
 AllowOutage = Annotated[bool, Parameter(negative=())]
+Ask = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--ask",
+        negative=(),
+        help="A service of yours to ask meanwhile, 10 times a second from the client machine (repeatable): "
+        "http://HOST:PORT/PATH, https://HOST:PORT/PATH (no certificate is checked) or tcp://HOST:PORT. "
+        "Served is 200 to 399 within 1 s, or a connection that is made.",
+    ),
+]
+AskFailedAtMost = Annotated[
+    int, Parameter(help="How many requests of each --ask may not be served, from the fault to the end.")
+]
 
 
 def list_drills(*, file: File = DEFAULT_FILE, json: Json = False) -> None:
@@ -71,6 +85,8 @@ def run(
     file: File = DEFAULT_FILE,
     on: str = "",
     repeat: int = 1,
+    ask: Ask = (),
+    ask_failed_at_most: AskFailedAtMost = 0,
     json: Json = False,
     yes: Yes = "",
     allow_outage: AllowOutage = False,
@@ -92,14 +108,17 @@ def run(
         Also where the design does not survive it.
     """
     from haplane.drills.catalogue import find
+    from haplane.drills.services import services
 
-    drill = find(name)
+    drill, asked = find(name), services(ask, ask_failed_at_most)
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
     if on and repeat > 1:
         raise UsageError("--on and --repeat exclude each other", why="after a run the machine may play another part")
     report = run_session(
-        lambda terminal: repeat_drill(drill, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage, on=on)
+        lambda terminal: repeat_drill(
+            drill, file, terminal, repeat=repeat, yes=yes, allow_outage=allow_outage, on=on, services=asked
+        )
     )
     show(report, json=json)
     return exit_code(report.outcome)
@@ -127,6 +146,8 @@ def suite(
     out: Path | None = None,
     against: Path | None = None,
     pictures: bool = True,
+    ask: Ask = (),
+    ask_failed_at_most: AskFailedAtMost = 0,
     json: Json = False,
     yes: Yes = "",
     allow_outage: AllowOutage = False,
@@ -155,10 +176,12 @@ def suite(
         Also where the design does not survive it.
     """
     from haplane.drills import catalogue
+    from haplane.drills.services import services
     from haplane.reports import suite as report_of
 
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
+    to_ask = services(ask, ask_failed_at_most)
     if quick + matrix + bool(only) > 1:
         raise UsageError("of --quick, --matrix and --only at most one can be given")
     design = _design(file)
@@ -170,7 +193,8 @@ def suite(
         from haplane.drills import noise
         from haplane.drills.suite import play, watch_quietly
 
-        asked, when = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage), _now()
+        asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage, services=to_ask)
+        when = _now()
         # Each run brings a window of its own; a short suite takes these for some of those it needs.
         windows = noise.still_needed(repeat * len(wanted) if quick or only else 0)
         quiet = await watch_quietly(asked, windows) if windows else None
@@ -197,6 +221,8 @@ def chaos(
     minutes: float = 10.0,
     out: Path | None = None,
     pictures: bool = True,
+    ask: Ask = (),
+    ask_failed_at_most: AskFailedAtMost = 0,
     yes: Yes = "",
 ) -> int:
     """Run drills in a random order for some minutes, each on a cluster that is whole, and write a report.
@@ -219,11 +245,13 @@ def chaos(
     from rich.console import Console
 
     from haplane.drills import catalogue
+    from haplane.drills.services import services
     from haplane.drills.suite import play_for, shuffled
     from haplane.reports import suite as report_of
 
     if minutes <= 0:
         raise UsageError("--minutes must be more than 0")
+    to_ask = services(ask, ask_failed_at_most)
     design = _design(file)
     wanted = [
         drill
@@ -235,7 +263,7 @@ def chaos(
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 
     async def work(terminal: Terminal) -> SuiteReport:
-        asked, when = _asked(design, file, terminal, yes=yes, allow_outage=False), _now()
+        asked, when = _asked(design, file, terminal, yes=yes, allow_outage=False, services=to_ask), _now()
         return _report(design, when, await play_for(shuffled(wanted, seed), asked, within_s=60 * minutes))
 
     report = run_session(work)
@@ -297,13 +325,14 @@ async def repeat_drill(
     yes: str,
     allow_outage: bool = False,
     on: str = "",
+    services: Services | None = None,
 ) -> DrillReport:
     from haplane.drills import running
     from haplane.observe import status
     from haplane.reports.drill import DrillReport
 
     design = _design(file)
-    asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage, on=on)
+    asked = _asked(design, file, terminal, yes=yes, allow_outage=allow_outage, on=on, services=services)
     runs, name, budget = [], drill.name, None
     for number in range(repeat):
         if repeat > 1:
@@ -318,14 +347,24 @@ async def repeat_drill(
     return DrillReport(name, tuple(runs), budget)
 
 
-def _asked(design: Design, file: Path, terminal: Terminal, *, yes: str, allow_outage: bool, on: str = "") -> Asked:
+def _asked(
+    design: Design,
+    file: Path,
+    terminal: Terminal,
+    *,
+    yes: str,
+    allow_outage: bool,
+    on: str = "",
+    services: Services | None = None,
+) -> Asked:
     from haplane.drills.running import Asked
+    from haplane.drills.services import NO_SERVICES
 
     async def confirm(why: str) -> None:
         if yes != design.cluster.name:
             raise UsageError(why, hint=f"if that is what you want: --yes {design.cluster.name}")
 
-    return Asked(design, file.parent / "drills", confirm, terminal, allow_outage, on)
+    return Asked(design, file.parent / "drills", confirm, terminal, allow_outage, on, services or NO_SERVICES)
 
 
 def run_of(history: History, verdicts: tuple[Verdict, ...]) -> Run:

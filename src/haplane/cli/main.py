@@ -150,7 +150,7 @@ COMMANDS = (
         "drill run",
         "haplane.cli.drill:run",
         "Run a drill: probe, break, heal, measure, judge.",
-        "haplane drill run power-off-vip-holder --file lab/cluster.yaml --repeat 5",
+        "haplane drill run power-off-vip-holder --file lab/cluster.yaml --ask http://192.0.2.21:30080/health",
     ),
     (
         "drill suite",

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from haplane.probes import prober
 from haplane.probes.gaps import Gap, gaps
 from haplane.probes.history import (
     COUNTED,
@@ -185,7 +186,14 @@ def _persistent(history: History, fault: Mark | None) -> tuple[bool, float | Non
 def _rate(header: Header, probe: str) -> float:
     config = header.config
     rates = {"new": config.rate, "persistent": config.persistent_rate, "write": config.write_rate}
-    return (rates | {"set": config.register_rate, "get": config.get_rate})[probe]
+    rates |= {"set": config.register_rate, "get": config.get_rate}
+    rates |= {prober.service_probe(url): config.service_rate for url in config.services}
+    return rates.get(probe, 0.0)
+
+
+def _timeout_s(header: Header, probe: str) -> float:
+    config = header.config
+    return config.service_timeout_s if probe in map(prober.service_probe, config.services) else config.timeout_s
 
 
 def incomplete(history: History) -> list[str]:
@@ -228,11 +236,12 @@ def _unfit(history: History, probe: str, limit_s: float) -> list[str]:
     return reasons
 
 
-def _too_short(history: History, limit_s: float) -> list[str]:
+def _too_short(history: History, probe: str, limit_s: float) -> list[str]:
     """Why nothing can be held yet, though it may be violated already."""
     header, end, fault = history.header, history.end, history.fault
     assert header is not None and end is not None and fault is not None
-    needed = max(2 * limit_s, header.config.timeout_s)
+    timeout_s = _timeout_s(header, probe)
+    needed = max(2 * limit_s, timeout_s) if math.isfinite(limit_s) else timeout_s
     watched = end.t - fault.t - fault.error
     return [f"watched for {watched:.1f} s after the fault, {needed:.1f} s are needed"] if watched < needed else []
 
@@ -280,8 +289,13 @@ def _weigh_gaps(history: History, probe: str, limit_s: float, tolerance_s: float
 # -- the checkers
 
 
-def availability(history: History, *, probe: str = "new", longest_gap_s: float, failed_at_most: int) -> Verdict:
-    """Held when no gap is longer and no more requests were not served (failed or indeterminate) since the fault."""
+def availability(
+    history: History, *, probe: str = "new", longest_gap_s: float = math.inf, failed_at_most: int
+) -> Verdict:
+    """Held when no gap is longer and no more requests were not served (failed or indeterminate) since the fault.
+
+    longest_gap_s: infinite where nothing bounds it; then it is only told.
+    """
     if longest_gap_s <= 0 or failed_at_most < 0:
         raise ValueError("the longest gap must be above 0 s and the failed requests at least 0")
     name = f"availability-{probe}"
@@ -292,20 +306,21 @@ def availability(history: History, *, probe: str = "new", longest_gap_s: float, 
     assert fault is not None and header is not None
     unserved = [request for request in history.requests(probe) if not request.ok]
     since = [request for request in unserved if request.end > fault.t - fault.error]
-    stalled = [each for each in since if _may_be_the_probers(history, each, header.config.timeout_s)]
+    stalled = [each for each in since if _may_be_the_probers(history, each, _timeout_s(header, probe))]
     unsteady = list(weighed.unsteady)
     if len(unserved) - len(since) > failed_at_most:
         unsteady.append(f"{len(unserved) - len(since)} requests were not served before the fault")
     if unsteady:
         return _unknown(name, unsteady, history, probe)
+    at_most = f" (at most {longest_gap_s:.3g} s)" if math.isfinite(longest_gap_s) else ""
     sentence = (
-        f"longest gap {weighed.longest.length_s:.3f} s (at most {longest_gap_s:.3g} s), "
+        f"longest gap {weighed.longest.length_s:.3f} s{at_most}, "
         f"{len(since)} of {len(history.requests(probe))} requests not served (at most {failed_at_most})"
     )
     evidence = _evidence(history, probe, since)
     if weighed.violated or len(since) - len(stalled) > failed_at_most:
         return Verdict(name, Outcome.VIOLATED, sentence, evidence)
-    doubts = [*weighed.doubts, *_too_short(history, longest_gap_s)]
+    doubts = [*weighed.doubts, *_too_short(history, probe, longest_gap_s)]
     if len(since) > failed_at_most:
         doubts.append(f"{len(stalled)} timeouts may be the prober's own, which stood still")
     if doubts:
@@ -333,7 +348,7 @@ def budget_held(history: History, budget_s: float, *, probe: str = "new") -> Ver
     if weighed.violated:
         sentence = f"measured {longest_s:.3f} s, the budget allows {budget_s:.3f} s: the model or the cluster is wrong"
         return Verdict(name, Outcome.VIOLATED, sentence, evidence)
-    if doubts := [*weighed.doubts, *_too_short(history, budget_s)]:
+    if doubts := [*weighed.doubts, *_too_short(history, probe, budget_s)]:
         return _unknown(name, doubts, history, probe)
     return Verdict(name, Outcome.HELD, f"measured {longest_s:.3f} s, the budget allows {budget_s:.3f} s", evidence)
 

@@ -135,7 +135,16 @@ def _verdicts(
         yield single_holder(reached, OVERLAP_ADVERTS * design.timers.advert_ms / 1000, machines=machines)
         if moves_vip is not None:
             yield vip_moved(reached, moves_vip, machines=machines)
+    yield from _services(history)
     yield recovered(history, WHOLE_WITHIN_S)
+
+
+def _services(history: History) -> Iterator[Verdict]:
+    """From the fault to the end. No timer of the design's bounds what a service may lose: the user says."""
+    for probe in history.services:
+        assert history.header is not None
+        found = availability(history, probe=probe, failed_at_most=history.header.config.service_failed_at_most)
+        yield replace(found, name=probe)
 
 
 def _leases(

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from haplane.design.cuts import survives
 from haplane.design.design import Design
-from haplane.drills import breaking, judging
+from haplane.drills import breaking, history_file, judging
 from haplane.drills.breaking import Breaking
 from haplane.drills.catalogue import IDLE_CONNECTIONS, RATE, Drill, for_parts
 from haplane.drills.faults import Outside
 from haplane.drills.history_file import HistoryFile
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import Judged
+from haplane.drills.services import NO_SERVICES, Services, refuse_silent
 from haplane.drills.silence import Silence
 from haplane.drills.targets import parts, targets
 from haplane.model.cluster import Cluster, Machine, Role
@@ -65,7 +66,7 @@ class Result:
 class Asked:
     """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched.
 
-    on: the machine to break, whatever part it plays; empty: those that play the drill's.
+    on: the machine to break, whatever part it plays; empty: those that play the drill's. services: asked meanwhile.
     """
 
     design: Design
@@ -74,6 +75,7 @@ class Asked:
     progress: Progress
     allow_outage: bool = False
     on: str = ""
+    services: Services = NO_SERVICES
 
 
 async def run(drill: Drill, asked: Asked) -> Result:
@@ -119,7 +121,13 @@ async def connect(fleet: Fleet, cluster: Cluster) -> tuple[dict[str, Remote], Re
 
 
 async def start_prober(
-    prober: Prober, cluster: Cluster, node: Remote, *, duration_s: float, idle_connections: int = IDLE_CONNECTIONS
+    prober: Prober,
+    cluster: Cluster,
+    node: Remote,
+    *,
+    duration_s: float,
+    idle_connections: int = IDLE_CONNECTIONS,
+    services: Services = NO_SERVICES,
 ) -> None:
     """All that a drill asks, on this cluster. Raises HaplaneError. node: knows the cluster's authority."""
     authority = (await node.run(f"cat {AUTHORITY}")).stdout
@@ -134,6 +142,8 @@ async def start_prober(
         watches=WATCHES,
         lease_rate=LEASE_RATE,
         with_kubectl=True,
+        services=services.urls,
+        service_failed_at_most=services.failed_at_most,
     )
 
 
@@ -196,6 +206,7 @@ class _Scene:
                 self._to_ask()[0],
                 duration_s=limit_s,
                 idle_connections=self._drill.idle_connections,
+                services=self._asked.services,
             )
             if not self._prober.kubectl:
                 self._progress.done("drill", f"{self._client.name} has no kubectl: nobody sees what a person would")
@@ -216,6 +227,8 @@ class _Scene:
         say = self._progress.step
         say("drill", f"{RATE:.0f} new connections per second, {self._before_s():.0f} s undisturbed")
         await asyncio.sleep(self._before_s())
+        if self._asked.services.urls:
+            refuse_silent(self._asked.services, history_file.read(self._file.path), self._client.name)
         for name, pinger in self._pingers.items():
             await pinger.start(self._client, self._cluster.machines[name].address)
         if self._pingers:

@@ -25,6 +25,7 @@ from haplane.probes.prober import Config, ConfigError
 POWER_ON, HEAL, WHOLE = "power-on", "heal", "whole"
 HEALING = frozenset({POWER_ON, HEAL, WHOLE})
 
+# Those of services have the names of prober.service_probe.
 REQUEST_PROBES = ("new", "persistent", "write", "set", "get")
 
 # How fast two clocks may drift apart, in seconds per second: the most by which NTP may bend one (adjtimex(2)).
@@ -289,13 +290,21 @@ class History:
         return next((mark for mark in self.marks if mark.what not in HEALING), None)
 
     @cached_property
-    def _requests(self) -> Mapping[str, tuple[Request, ...]]:
-        by_due = sorted(self.of(Request), key=lambda request: (request.t, request.end))
-        return {name: tuple(each for each in by_due if each.probe == name) for name in REQUEST_PROBES}
+    def by_probe(self) -> Mapping[str, tuple[Request, ...]]:
+        """The requests of every probe that asked anything, by when they were due; services come last."""
+        found: dict[str, list[Request]] = {name: [] for name in (*REQUEST_PROBES, *self.services)}
+        for request in sorted(self.of(Request), key=lambda request: (request.t, request.end)):
+            found.setdefault(request.probe, []).append(request)
+        return {name: tuple(requests) for name, requests in found.items() if requests}
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The probes of services of the user's own."""
+        return tuple(map(prober.service_probe, self.header.config.services)) if self.header else ()
 
     def requests(self, probe: str = "new") -> tuple[Request, ...]:
         """Of one probe, by the time they were due."""
-        return self._requests[probe]
+        return self.by_probe.get(probe, ())
 
     def observed(self, what: str, machine: str | None = None) -> tuple[Observation, ...]:
         """By time; of one machine or of all."""
@@ -600,9 +609,10 @@ def _read_line(text: str) -> Event:
         raise _Wrong("", "is not a JSON object")
     line = _Reader(values)
     probe = line.text("probe")
-    if probe not in _READERS:
+    reader = _read_request(probe) if probe.startswith(prober.service_probe("")) else _READERS.get(probe)
+    if reader is None:
         raise _Wrong("probe", f"is {probe!r}", " | ".join(_READERS))
-    event = _READERS[probe](line)
+    event = reader(line)
     line.finish()
     return event
 

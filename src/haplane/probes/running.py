@@ -7,7 +7,7 @@ import json
 import secrets
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import asyncssh
@@ -56,6 +56,8 @@ class Prober:
         watches: int = 0,
         lease_rate: float = 0.0,
         with_kubectl: bool = False,
+        services: Sequence[str] = (),
+        service_failed_at_most: int = 0,
     ) -> None:
         """Put the prober there and start it. Raises HaplaneError when it does not start.
 
@@ -93,6 +95,8 @@ class Prober:
             watches=watches,
             lease_rate=lease_rate,
             kubectl=self.kubectl,
+            services=tuple(services),
+            service_failed_at_most=service_failed_at_most,
         )
         command = f"exec python3 {FOLDER}/prober.pyz {shlex.quote(config.to_json())}"
         self._process = await self._remote.start(command)

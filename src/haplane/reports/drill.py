@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from haplane.design.budget import Budget
 from haplane.drills.checkers import LATE_AFTER_S, Outage, Outcome, Verdict, measure, overall
 from haplane.model.cluster import Value
-from haplane.probes.history import REQUEST_PROBES, History, Request
+from haplane.probes.history import History, Request
 from haplane.reports.budget import budget_as_json
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def _run_json(run: Run) -> Value:
         "outcome": run.outcome.value,
         "outage": _outage_json(run.outage),
         "return": _outage_json(run.returned) if run.returned else None,
+        "services": [_outage_json(measure(run.history, probe)) for probe in run.history.services],
         "verdicts": [
             {
                 "name": verdict.name,
@@ -232,13 +233,15 @@ def _timeline_text(run: Run) -> Text:
     zero = outage.gap_started if outage.fault_at is None else outage.fault_at
     cells = timeline_cells(outage)
     text = Text()
-    for probe in REQUEST_PROBES:
+    for probe in run.history.by_probe:
         row = timeline(run.history, probe, zero - BEFORE_S, cells)
         if row.strip():
-            text.append(f"{probe:>10} ")
+            # A URL is too long to stand beside its row.
+            name, _, url = probe.partition(" ")
+            text.append(f"{name:>10} ")
             for character in row:
                 text.append(character, _STYLES.get(character, ""))
-            text.append("\n")
+            text.append(f"\n{'':>11}{url}\n" if url else "\n")
     marks = [(_cell_of(mark.t, zero - BEFORE_S), mark) for mark in run.history.marks]
     shown = [(cell, mark) for cell, mark in marks if 0 <= cell < cells]
     for cell, mark in shown:

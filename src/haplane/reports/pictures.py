@@ -22,6 +22,7 @@ _BARS = {
     State.NO_ANSWER: (0.8, "#e08a80"),
 }
 WIDTH, ROW, AROUND, DPI = 10.0, 0.36, 1.3, 160  # inches, and dots per inch
+LETTERS = 40  # of a row's name
 
 
 def drawn(report: SuiteReport) -> dict[str, bytes]:
@@ -61,7 +62,9 @@ def draw(run: Run, *, title: str) -> bytes:
 
 
 def _draw_rows(axes: Axes, timeline: Timeline) -> None:
-    names = [row.name for row in timeline.probes] + [f"{row.what}  {row.machine}" for row in timeline.observed]
+    # A URL must leave room for what was asked.
+    probes = [row.name if len(row.name) <= LETTERS else f"{row.name[: LETTERS - 1]}…" for row in timeline.probes]
+    names = probes + [f"{row.what}  {row.machine}" for row in timeline.observed]
     for y, row in enumerate(timeline.probes):
         for state, (height, colour) in _BARS.items():
             places = [each.due_s for each in row.asked if each.state is state]

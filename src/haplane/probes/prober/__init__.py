@@ -8,6 +8,9 @@ schedule down and hide its own outage (coordinated omission).
 Its probes:
 - new: each request is a new TCP and TLS connection. It ends at the latest timeout_s after it was due.
 - write: the same, but each request makes a ConfigMap with a name of its own (write_prefix and the request's number).
+- service URL: a service of the user's own, asked as new but without TLS unless the URL wants it, service_rate times a
+  second and for service_timeout_s at most. A name is looked up once, before the first request. No certificate is
+  checked, no redirection followed. http, https: 200 to 399 with a whole body is ok; tcp: a connection that is made.
 - persistent: requests one after the other over one connection. When that breaks, or a request gets no answer in time,
   it is closed and made anew at once. A request that had to wait for the connection still counts from when it was due;
   it fails with the attempt it waited for. After a failed attempt the next request makes the next one.
@@ -24,8 +27,8 @@ Its probes:
 
 Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this machine in seconds; "t" comes first:
 - header: version, start (when the first request is due), wall (the wall clock at t), wall_error, config.
-- new, persistent, write, set, get: t is when the request was due; outcome, kind, sent_at (null: never sent), end.
-  ok: 200 with a whole body, kind is empty. indeterminate: timed out after it was sent, kind timeout.
+- new, service URL, persistent, write, set, get: t is when the request was due; outcome, kind, sent_at (null: never
+  sent), end. ok: 200 with a whole body, kind is empty. indeterminate: timed out after it was sent, kind timeout.
   failed: kind is refused, reset, eof, unreachable, tls (handshake refused by either side), tls-timeout or
   connect-timeout (nothing was sent), http-500 and so on, http-malformed; or the prober's own trouble: prober-overloaded
   (too many in flight, or begun too late), prober-emfile and so on.
@@ -68,6 +71,7 @@ from .config import NAMESPACE, Config, ConfigError, config_from
 from .kubectl import ENDED, LINE, STARTED
 from .leases import LEASES, LEASES_NAMESPACE
 from .schedule import VERSION
+from .services import Service, ServiceError, service_probe, services_of
 from .staying import ALIVE, DARK
 
 __all__ = [
@@ -83,5 +87,9 @@ __all__ = [
     "VERSION",
     "Config",
     "ConfigError",
+    "Service",
+    "ServiceError",
     "config_from",
+    "service_probe",
+    "services_of",
 ]

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from .services import ServiceError, services_of
+
 NAMESPACE = "haplane-drill"
 GETS_PER_SET = 2  # one read begins with each write and overlaps it, one between two writes
 
@@ -25,6 +27,8 @@ class Config:
     begins the names of what is made, and is another one in each run. The register is set register_rate times a second
     and read GETS_PER_SET times as often. kubectl is the path of that program, which watches what is made; empty leaves
     it out.
+    services are URLs of the user's own services, each asked service_rate times a second with service_timeout_s to
+    answer; how many of them may be lost (service_failed_at_most, of each) is for those who judge what was seen.
     in_flight_limit bounds the connections that wait at the same time, for each of the probes that make new ones; None
     means their rate * timeout_s * 2, which is never reached unless the prober itself is too slow.
     """
@@ -48,6 +52,10 @@ class Config:
     watches: int = 0
     lease_rate: float = 0.0
     kubectl: str = ""
+    services: tuple[str, ...] = ()
+    service_rate: float = 10.0
+    service_timeout_s: float = 1.0
+    service_failed_at_most: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -58,16 +66,21 @@ class Config:
             raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
         if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable() or " " in self.path:
             raise ConfigError(f"path must begin with / and have no spaces, not {self.path!r}")
-        for name in ("rate", "persistent_rate", "write_rate", "register_rate", "lease_rate", "timeout_s", "duration_s"):
+        rates = ("rate", "persistent_rate", "write_rate", "register_rate", "lease_rate", "service_rate")
+        for name in (*rates, "timeout_s", "service_timeout_s", "duration_s"):
             number = getattr(self, name)
             least = "at least 0" if name.endswith("rate") else "more than 0"
             if not math.isfinite(number) or number < 0 or (number == 0 and not name.endswith("rate")):
                 raise ConfigError(f"{name} must be {least}, not {number}")
         if self.in_flight_limit is not None and self.in_flight_limit < 1:
             raise ConfigError(f"in_flight_limit must be at least 1, not {self.in_flight_limit}")
-        for name in ("idle_connections", "watches"):
+        for name in ("idle_connections", "watches", "service_failed_at_most"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        try:
+            services_of(self.services)
+        except ServiceError as error:
+            raise ConfigError(f"{error.url} cannot be asked: {error}") from None
         for name, pattern in (
             ("namespace", "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
             ("write_prefix", "[a-z0-9][-a-z0-9]{0,62}"),
@@ -97,7 +110,8 @@ class Config:
 
     def in_flight(self, rate: float) -> int:
         """The bound that holds for a probe with this rate."""
-        return self.in_flight_limit or max(16, math.ceil(rate * self.timeout_s * 2))
+        longest_s = max(self.timeout_s, self.service_timeout_s)
+        return self.in_flight_limit or max(16, math.ceil(rate * longest_s * 2))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -118,13 +132,18 @@ def config_from(values: Mapping[str, object]) -> Config:
     """The Config with these values. Raises ConfigError when a key or a type is wrong."""
     kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
     kinds["int | None"] = (int, type(None))
+    kinds["tuple[str, ...]"] = (list, tuple)
     known = {each.name: kinds[str(each.type)] for each in fields(Config)}
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"unknown key {name!r}; known: {', '.join(known)}")
         if isinstance(value, bool) or not isinstance(value, known[name]):
             raise ConfigError(f"{name} must be {' or '.join(kind.__name__ for kind in known[name])}, not {value!r}")
+        if isinstance(value, list | tuple) and not all(isinstance(each, str) for each in value):
+            raise ConfigError(f"{name} must hold texts, not {value!r}")
     missing = [name for name in ("address", "port", "server_hostname", "ca_file") if name not in values]
     if missing:
         raise ConfigError(f"missing: {', '.join(missing)}")
+    # JSON has lists only.
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return Config(**values)  # type: ignore[arg-type]  # checked above

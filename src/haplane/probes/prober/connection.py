@@ -1,4 +1,4 @@
-"""One connection: TCP, TLS, and a question at a time."""
+"""One connection: TCP, TLS where it is wanted, and a question at a time."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def kind_of(error: OSError) -> str:
 
 
 class Connection(asyncio.Protocol):
-    """One TCP and TLS connection, asked one question at a time.
+    """One TCP and TLS connection, asked one question at a time. Without tls it is TCP alone.
 
     TLS is driven by hand (ssl.MemoryBIO): asyncio's own takes 256 KiB per connection, too much for hundreds that hang,
     and tells neither a reset from an end of file during the handshake nor how far a connection came.
     stage is how far it came: connect, tls, ready, sent.
     """
 
-    def __init__(self, tls: ssl.SSLContext, hostname: str, lost: Callable[[str], None] | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, hostname: str, lost: Callable[[str], None] | None = None) -> None:
         self.stage = "connect"
         self._loop = asyncio.get_running_loop()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # No session is handed over: each connection makes a full handshake.
-        self._tls = tls.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
+        self._tls = tls.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname) if tls else None
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._leaving: asyncio.TimerHandle | None = None
@@ -94,8 +94,12 @@ class Connection(asyncio.Protocol):
         self.stage = "sent"
         self._waiter = self._loop.create_future()
         try:
-            self._tls.write(request)
-            self._flush()
+            if self._tls is None:
+                assert self._transport is not None
+                self._transport.write(request)
+            else:
+                self._tls.write(request)
+                self._flush()
         except ssl.SSLError:
             self._break("tls")
         return await self._waiter
@@ -118,8 +122,12 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        self._incoming.write(data)
-        self._advance()
+        if self._tls is None:
+            self._data += data
+            self._read()
+        else:
+            self._incoming.write(data)
+            self._advance()
 
     def eof_received(self) -> None:
         self._ended("eof")
@@ -133,10 +141,11 @@ class Connection(asyncio.Protocol):
         """Let TLS eat what came and send what it wants to send."""
         try:
             if self.stage == "tls" and self._waiter is not None and not self._waiter.done():
-                self._tls.do_handshake()
-                self._flush()
+                if self._tls is not None:
+                    self._tls.do_handshake()
+                    self._flush()
                 self._waiter.set_result((None, self._loop.time()))
-            while True:
+            while self._tls is not None:
                 part = self._tls.read(65536)
                 if not part:  # close_notify
                     self._ended("eof")

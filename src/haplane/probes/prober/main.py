@@ -8,17 +8,19 @@ import resource
 import signal
 import ssl
 import sys
+from collections.abc import Sequence
 
 from .config import Config, ConfigError, read_config
 from .schedule import Prober
+from .services import Service, ServiceError, look_up, services_of
 from .streams import Output, read_token, tls_context, watch_stdin
 
 
-async def run(config: Config, tls: ssl.SSLContext, token: str) -> int:
+async def run(config: Config, tls: ssl.SSLContext, token: str, services: Sequence[tuple[Service, str]]) -> int:
     """Probe with stdin and stdout; returns the exit code (1: not all could be written)."""
     loop = asyncio.get_running_loop()
     output = Output(1, lambda reason: prober.stop(reason))
-    prober = Prober(config, tls, output.line, token)
+    prober = Prober(config, tls, output.line, token, services)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, prober.stop, number.name.lower())
     watch_stdin(output, prober.stop)
@@ -35,15 +37,17 @@ def main(arguments: list[str]) -> int:
         config = read_config(arguments[0])
         tls = tls_context(config.ca_file)
         token = read_token(config.token_file) if config.needs_token else ""
-    except ConfigError as error:
+        services = [(service, look_up(service)) for service in services_of(config.services)]
+    except (ConfigError, ServiceError) as error:
         print(error, file=sys.stderr)
         return 2
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    anew = (config.rate, config.write_rate, config.register_rate, config.get_rate)
+    anew = [config.rate, config.write_rate, config.register_rate, config.get_rate]
+    anew += [config.service_rate] * len(services)
     most = sum(map(config.in_flight, anew)) + config.idle_connections + config.watches
     wanted = 1024 + 2 * most
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return asyncio.run(run(config, tls, token))
+    return asyncio.run(run(config, tls, token, services))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .config import Config
 from .http import Response
+from .services import Service
 
 OK, FAILED, INDETERMINATE = "ok", "failed", "indeterminate"
 
@@ -19,13 +20,14 @@ NOTHING: Told = MappingProxyType({})
 class Question(NamedTuple):
     """One request. about: what is written down with it however it ends. done: the statuses of a success.
 
+    data: empty where a connection that is made is all that is wanted.
     changes: it must not be repeated, so that without an answer nobody knows whether it was done.
     """
 
     probe: str
     data: bytes
     about: Told = NOTHING
-    done: tuple[int, ...] = (200,)
+    done: Collection[int] = (200,)
     changes: bool = False
 
 
@@ -54,12 +56,22 @@ def getting(config: Config, token: str) -> Question:
     return Question("get", request(config, what, bearer(token), "Connection: close"))
 
 
+def asking(service: Service) -> Question:
+    """A redirection is an answer of the service's, and is not followed."""
+    data = _request(service.authority, f"GET {service.target}", "Connection: close") if service.target else b""
+    return Question(service.probe, data, done=range(200, 400))
+
+
 def bearer(token: str) -> str:
     return f"Authorization: Bearer {token}"
 
 
 def request(config: Config, what: str, *headers: str) -> bytes:
-    lines = (f"{what} HTTP/1.1", f"Host: {config.server_hostname}", "User-Agent: haplane-prober", "Accept: */*")
+    return _request(config.server_hostname, what, *headers)
+
+
+def _request(host: str, what: str, *headers: str) -> bytes:
+    lines = (f"{what} HTTP/1.1", f"Host: {host}", "User-Agent: haplane-prober", "Accept: */*")
     return "\r\n".join((*lines, *headers, "", "")).encode()
 
 

@@ -8,6 +8,7 @@ import math
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import NamedTuple
 
 from .clock import Emit, Lateness, read_clocks, us
 from .config import Config
@@ -19,8 +20,10 @@ from .questions import (
     FAILED,
     INDETERMINATE,
     NOTHING,
+    OK,
     Question,
     Told,
+    asking,
     getting,
     outcome_of_answer,
     outcome_of_timeout,
@@ -28,7 +31,9 @@ from .questions import (
     setting,
     writing,
 )
+from .services import Service
 from .staying import Held, Line
+from .streams import any_tls_context
 from .watching import Watch
 
 VERSION = 1
@@ -38,11 +43,31 @@ WATCH_LAST_S = 1.0  # what was written last is still to be seen
 IDLE_PAUSE_S = 0.5  # between two attempts to make the same one, so that a server in trouble is not flooded
 
 
+class _Whom(NamedTuple):
+    """Who is asked by new connections, and how long each may take. tls: None: TCP alone."""
+
+    address: str
+    port: int
+    tls: ssl.SSLContext | None
+    hostname: str
+    timeout_s: float
+
+
 class Prober:
     """All probes on one schedule. emit gets each line as a mapping and must not block."""
 
-    def __init__(self, config: Config, tls: ssl.SSLContext, emit: Emit, token: str = "") -> None:
+    def __init__(
+        self,
+        config: Config,
+        tls: ssl.SSLContext,
+        emit: Emit,
+        token: str = "",
+        services: Sequence[tuple[Service, str]] = (),
+    ) -> None:
+        """services: those of the config, each with its address."""
         self._config = config
+        self._endpoint = _Whom(config.address, config.port, tls, config.server_hostname, config.timeout_s)
+        self._services = services
         self._token = token
         self._tls = tls
         self._emit = emit
@@ -81,6 +106,7 @@ class Prober:
             self._ask_anew(start, config.register_rate, lambda number: setting(config, token, number)),
             self._ask_anew(start, config.get_rate, lambda _: getting(config, token)),
             self._ask_persistently(start),
+            *(self._ask_service(start, service, address) for service, address in self._services),
             *(self._hold_idle(start + number / IDLE_PACE) for number in range(config.idle_connections)),
             self._look_at_leases(start),
             self._watch_with_kubectl(),
@@ -118,8 +144,17 @@ class Prober:
 
     # -- probes that make a new connection each time
 
-    async def _ask_anew(self, start: float, rate: float, question: Callable[[int], Question]) -> None:
-        asking: set[asyncio.Task[None]] = set()
+    async def _ask_service(self, start: float, service: Service, address: str) -> None:
+        tls, question = any_tls_context() if service.scheme == "https" else None, asking(service)
+        whom = _Whom(address, service.port, tls, service.host, self._config.service_timeout_s)
+        await self._ask_anew(start, self._config.service_rate, lambda _: question, whom)
+
+    async def _ask_anew(
+        self, start: float, rate: float, question: Callable[[int], Question], whom: _Whom | None = None
+    ) -> None:
+        """whom: else the endpoint."""
+        whom = whom or self._endpoint
+        under_way: set[asyncio.Task[None]] = set()
         for number, due in enumerate(self._due(start, rate)):
             await self._sleep_until(due)
             if due >= self._stop_at:
@@ -127,23 +162,27 @@ class Prober:
             now = self._loop.time()
             self._lateness.late(now, now - due)
             asked = question(number)
-            if len(asking) >= self._config.in_flight(rate) or now >= due + self._config.timeout_s:
+            if len(under_way) >= self._config.in_flight(rate) or now >= due + whom.timeout_s:
                 self._record(asked, due, FAILED, "prober-overloaded", None, now)
                 continue
-            task = asyncio.create_task(self._ask_once(due, asked))
-            asking.add(task)
-            task.add_done_callback(asking.discard)
-        while asking:
-            await asyncio.wait(asking)
+            task = asyncio.create_task(self._ask_once(due, asked, whom))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        while under_way:
+            await asyncio.wait(under_way)
 
-    async def _ask_once(self, due: float, question: Question) -> None:
+    async def _ask_once(self, due: float, question: Question, whom: _Whom) -> None:
         begun = self._loop.time()
-        connection = Connection(self._tls, self._config.server_hostname)
+        connection = Connection(whom.tls, whom.hostname)
         sent_at: float | None = None
         try:
-            async with asyncio.timeout_at(due + self._config.timeout_s):
-                await connection.open(self._config.address, self._config.port)
+            async with asyncio.timeout_at(due + whom.timeout_s):
+                await connection.open(whom.address, whom.port)
                 sent_at = self._loop.time()
+                if not question.data:
+                    connection.abort()
+                    self._record(question, due, OK, "", sent_at, sent_at, begun)
+                    return
                 response, end = await connection.ask(question.data)
         except TimeoutError:
             connection.abort()

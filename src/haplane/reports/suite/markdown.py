@@ -24,7 +24,6 @@ from haplane.reports.suite import words
 from haplane.reports.suite.comparison import Comparison
 from haplane.reports.suite.quiet import Beside, beside
 from haplane.reports.suite.report import SuiteReport, drill_summary, picture_file
-from haplane.reports.suite.timeline import by_probe
 
 LABELS = 10  # columns before a timeline, at least
 
@@ -115,7 +114,7 @@ def _timeline(run: Run) -> Iterator[str]:
     outage = run.outage
     zero = outage.gap_started if outage.fault_at is None else outage.fault_at
     count, from_s = timeline_cells(outage), zero - BEFORE_S
-    rows = {name: cells_of(requests, from_s, count) for name, requests in by_probe(run.history).items()}
+    rows = {name: cells_of(requests, from_s, count) for name, requests in run.history.by_probe.items()}
     width = max([LABELS, *map(len, rows)])
     yield from (f"{_plain(name):>{width}} {row.rstrip()}" for name, row in rows.items() if row.strip())
     for mark in run.history.marks:

@@ -15,7 +15,6 @@ from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import DRILL
 from haplane.probes.history import (
     HEALING,
-    REQUEST_PROBES,
     History,
     Mark,
     Observation,
@@ -149,7 +148,7 @@ def whole(run: Run) -> Timeline:
         start_s=start - zero,
         end_s=max(end - zero, start - zero + 1e-3),
         has_fault=history.fault is not None,
-        probes=tuple(_probe_row(run, name, requests, zero) for name, requests in by_probe(history).items()),
+        probes=tuple(_probe_row(run, name, requests, zero) for name, requests in history.by_probe.items()),
         observed=(*_observed_rows(history, zero, end), *_watch_rows(history, zero)),
         moments=tuple(_moment(mark, zero) for mark in history.marks),
     )
@@ -177,14 +176,6 @@ def part(timeline: Timeline, start_s: float, end_s: float) -> Timeline:
         observed=tuple(row for row in observed if row.seen),
         moments=tuple(each for each in timeline.moments if start_s <= each.at_s <= end_s),
     )
-
-
-def by_probe(history: History) -> dict[str, tuple[Request, ...]]:
-    """The requests of every probe that asked anything, by when they were due; the usual probes first."""
-    found: dict[str, list[Request]] = {name: [] for name in REQUEST_PROBES}
-    for request in history.of(Request):
-        found.setdefault(request.probe, []).append(request)
-    return {name: tuple(sorted(each, key=lambda one: (one.t, one.end))) for name, each in found.items() if each}
 
 
 def _zero(history: History) -> float:
