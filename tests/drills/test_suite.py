@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
-from haplane.drills.catalogue import DRILLS
-from haplane.drills.suite import shuffled
+import pytest
+from tests.drills.planted import planted
+from tests.model.clusters import three_nodes
+
+from haplane.design.design import Design
+from haplane.drills import running, suite
+from haplane.drills.catalogue import DRILLS, Drill, ending, find
+from haplane.drills.running import Asked, Spared
+from haplane.drills.suite import play_for, shuffled, stayed
+from haplane.drills.targets import Who
+from haplane.model.progress import Silent
 
 
 def names(seed: int, count: int) -> list[str]:
@@ -19,3 +32,34 @@ def test_the_same_seed_gives_the_same_order() -> None:
 
 def test_every_drill_comes_before_any_comes_again() -> None:
     assert sorted(names(7, len(DRILLS))) == sorted(drill.name for drill in DRILLS)
+
+
+def test_drills_that_spare_the_holder_move_nothing() -> None:
+    design = Design(three_nodes())
+    found = ending(design, spares_holder=True)
+    assert len(found) > 50
+    assert not {drill.who for drill in found} & {Who.VIP_HOLDER, Who.BUSIEST, Who.EVERY, Who.HOLDER_AND_ANOTHER}
+    assert {drill.must_move_vip(design, drill.example(design)) for drill in found} == {False}
+    assert "power-off-vip-holder" in {drill.name for drill in ending(design)}
+
+
+def test_what_would_have_been_done_to_the_holder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def whole(asked: Asked) -> None:
+        """Of no concern here."""
+
+    async def run(drill: Drill, asked: Asked) -> Any:
+        await asyncio.sleep(0.01)
+        if drill.name.startswith("etcd-leader"):
+            raise Spared("cp1 holds the VIP, and is spared; nothing was broken")
+        return SimpleNamespace(history=planted())
+
+    async def confirm(why: str) -> None:
+        raise AssertionError(why)
+
+    monkeypatch.setattr(running, "run", run)
+    monkeypatch.setattr(suite, "_until_whole", whole)
+    drills = [find("etcd-leader-death"), find("cut-backup")]
+    asked = Asked(Design(three_nodes()), Path(), confirm, Silent(), spares_holder=True)
+    played = asyncio.run(play_for(shuffled(drills, 1), asked, within_s=0.2))
+    assert [(one.drill.name, one.why_not) for one in played] == [("cut-backup", "")]
+    assert "the VIP moved not once in" in stayed(cast(Any, played))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -219,6 +220,7 @@ def chaos(
     file: File = DEFAULT_FILE,
     seed: int = 1,
     minutes: float = 10.0,
+    spare_holder: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
     pictures: bool = True,
     ask: Ask = (),
@@ -235,6 +237,8 @@ def chaos(
         Of the order.
     minutes
         For how long drills are begun.
+    spare_holder
+        Never break the machine that holds the VIP, and say how often the VIP moved needlessly.
     out
         The report's folder; default is drills/report-TIME beside the cluster file.
     pictures
@@ -246,25 +250,25 @@ def chaos(
 
     from haplane.drills import catalogue
     from haplane.drills.services import services
-    from haplane.drills.suite import play_for, shuffled
+    from haplane.drills.suite import play_for, shuffled, stayed
     from haplane.reports import suite as report_of
 
     if minutes <= 0:
         raise UsageError("--minutes must be more than 0")
     to_ask = services(ask, ask_failed_at_most)
     design = _design(file)
-    wanted = [
-        drill
-        for drill in catalogue.suite(design)
-        if math.isfinite(drill.budget_of(design, drill.example(design)).worst_s)
-    ]
+    wanted = catalogue.ending(design, spares_holder=spare_holder)
     if not wanted:
         raise UsageError("no drill of this design has an end that is known", where=str(file))
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 
     async def work(terminal: Terminal) -> SuiteReport:
         asked, when = _asked(design, file, terminal, yes=yes, allow_outage=False, services=to_ask), _now()
-        return _report(design, when, await play_for(shuffled(wanted, seed), asked, within_s=60 * minutes))
+        asked = replace(asked, spares_holder=spare_holder)
+        played = await play_for(shuffled(wanted, seed), asked, within_s=60 * minutes)
+        if spare_holder:
+            terminal.done("chaos", stayed(played))
+        return _report(design, when, played)
 
     report = run_session(work)
     page = report_of.write(report, folder, None, _drawn(report) if pictures else {})

@@ -640,6 +640,21 @@ def suite(design: Design, *, quick: bool = False, matrix: bool = False) -> list[
     ]
 
 
+def ending(design: Design, *, spares_holder: bool = False) -> list[Drill]:
+    """Those that something of the design's ends. spares_holder: on any part but the VIP's holder, which has to stay."""
+    found = suite(design, matrix=spares_holder)
+    if spares_holder:
+        found = [drill for drill in found if drill.who not in _WITH_HOLDER and _stays(drill, design)]
+    return [drill for drill in found if math.isfinite(drill.budget_of(design, drill.example(design)).worst_s)]
+
+
+_WITH_HOLDER = {Who.VIP_HOLDER, Who.HOLDER_AND_ANOTHER, Who.BUSIEST, Who.EVERY}
+
+
+def _stays(drill: Drill, design: Design) -> bool:
+    return drill.must_move_vip(design, drill.example(design)) is False
+
+
 def _hardest(drill: Drill, design: Design) -> Drill:
     """Without a balancer all clients ask the apiserver beside the VIP, and nobody the others."""
     if not (_leads_straight(design) and drill.who is Who.NODE and drill.budget.startswith("apiserver")):

@@ -67,6 +67,7 @@ class Asked:
     """What the user wants. folder: where histories go. confirm: asked before a machine that is no lab's is touched.
 
     on: the machine to break, whatever part it plays; empty: those that play the drill's. services: asked meanwhile.
+    spares_holder: never the one that holds the VIP.
     """
 
     design: Design
@@ -76,6 +77,11 @@ class Asked:
     allow_outage: bool = False
     on: str = ""
     services: Services = NO_SERVICES
+    spares_holder: bool = False
+
+
+class Spared(HaplaneError):
+    """The drill would have been done to the VIP's holder."""
 
 
 async def run(drill: Drill, asked: Asked) -> Result:
@@ -93,6 +99,8 @@ async def run(drill: Drill, asked: Asked) -> Result:
             status = await observe.read_from(cluster, nodes)
             refuse_unless_whole(status)
             drill, names = _choose(drill, status, asked)
+            if asked.spares_holder and (spared := {*names} & {*status.holders}):
+                raise Spared(f"{', '.join(spared)} holds the VIP, and is spared; nothing was broken")
             _refuse_outage(asked, drill, names)
             _, here, _ = await local.run(["/bin/sh", "-c", breaking.NAMESPACES], check=False)
             faults: list[Breaking] = []

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from haplane.drills import noise, quiet, running
+from haplane.drills import holders, noise, quiet, running
 from haplane.drills.catalogue import Drill
 from haplane.drills.running import Asked, Result
 from haplane.model.errors import HaplaneError
@@ -39,6 +39,8 @@ async def play_for(drills: Iterator[Drill], asked: Asked, *, within_s: float) ->
     played: dict[str, Played] = {}
     while time.monotonic() < ends:
         (one,) = await play([next(drills)], asked, repeat=1, fails=False)
+        if not one.results and not one.why_not:
+            continue
         before = played.get(one.drill.name)
         results = (*before.results, *one.results) if before else one.results
         played[one.drill.name] = Played(one.drill, results, one.why_not or (before.why_not if before else ""))
@@ -58,6 +60,9 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: boo
             try:
                 await _until_whole(asked)
                 results.append(await running.run(drill, asked))
+            except running.Spared as spared:
+                asked.progress.done("suite", f"{drill.name} was left out: {spared.what}")
+                break
             except HaplaneError as error:
                 failed, why_not = error, f"{error.what}: {error.why}".rstrip(": \n")
                 asked.progress.done("suite", f"{drill.name} was not run: {why_not}")
@@ -66,6 +71,15 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: boo
     if fails and failed and not any(one.results for one in played):
         raise failed
     return tuple(played)
+
+
+def stayed(played: Sequence[Played]) -> str:
+    """A sentence: how often the VIP moved in all that was seen."""
+    histories = [result.history for one in played for result in one.results]
+    moves = sum(len(holders.moves(history)) for history in histories)
+    watched_s = sum(end.t - header.t for history in histories if (end := history.end) and (header := history.header))
+    times = "not once" if not moves else f"{moves} time{'s' if moves > 1 else ''}, needlessly"
+    return f"the VIP moved {times} in {watched_s / 60:.1f} min of {len(histories)} drills that spared its holder"
 
 
 async def watch_quietly(asked: Asked, windows: int) -> History | None:
