@@ -36,6 +36,7 @@ machines:
 
 def rehearsed(folder: Path, text: str) -> Lab:
     mine = folder / "mine.yaml"
+    folder.mkdir(exist_ok=True)
     mine.write_text(text)
     paths = LabPaths(folder / "lab" / "cluster.yaml")
     write_default(paths, name="try", subnet=SUBNET, cache=folder, like=mine)
@@ -122,6 +123,86 @@ def test_in_front_of_a_vip_it_forwards_there(tmp_path: Path) -> None:
     lab = rehearsed(tmp_path, MINE.replace("host: api.example.com", "outside: 203.0.113.7"))
     assert lab.machines[outer.NAME].address == lab.cluster.endpoint.outside
     assert f"server vip {lab.cluster.endpoint.vip.ip}:6443" in outer.config(lab.cluster)
+
+
+def test_a_stand_in_takes_the_way_that_it_has_itself(tmp_path: Path) -> None:
+    text = """\
+name: six
+kubernetes: {version: 1.35.4, pods: ["fd00:244::/48", 10.244.0.0/16], services: ["fd00:96::/112", 10.96.0.0/16]}
+endpoint: {vip: 192.0.2.100/24, by: external}
+machines:
+  cp1: {address: ["2001:db8:77::11", 192.0.2.11]}
+  cp2: {address: ["2001:db8:77::12", 192.0.2.12]}
+  cp3: {address: ["2001:db8:77::13", 192.0.2.13]}
+"""
+    lab = rehearsed(tmp_path, text)
+    config = outer.config(lab.cluster)
+    assert f"server cp1 {lab.cluster.machines['cp1'].address_of(4)}:8443 check" in config
+    in_front = text.replace("by: external", 'outside: "2001:db8:77::7"').replace(
+        "vip: 192.0.2.100/24", 'vip: [192.0.2.100/24, "2001:db8:77::100/64"]'
+    )
+    lab = rehearsed(tmp_path / "other", in_front)
+    assert f"server vip [{lab.cluster.endpoint.vips[1].ip}]:8443" in outer.config(lab.cluster)
+
+
+def test_a_machine_of_the_users_that_is_called_outer_stays(tmp_path: Path) -> None:
+    external = MINE.replace("host: api.example.com", "by: external").replace("lb1", "outer")
+    lab = rehearsed(tmp_path, external)
+    assert lab.machines["outer"].roles == {Role.BALANCER}
+    assert lab.stand_in and lab.machines["outer2"] == lab.stand_in
+    assert f"server outer {lab.machines['outer'].address}:6443 check" in outer.config(lab.cluster)
+
+
+def many(count: int) -> str:
+    workers = "".join(
+        f"  w{number}: {{address: 198.51.{number // 200}.{number % 200 + 1}, roles: [worker]}}\n"
+        for number in range(count)
+    )
+    return MINE.replace("cni: bridge", "cni: flannel") + "  ops: {address: 192.0.2.9, roles: [client]}\n" + workers
+
+
+@pytest.mark.parametrize("count", [88, 120, 240])
+def test_machines_have_addresses_of_their_own_also_if_they_are_many(tmp_path: Path, count: int) -> None:
+    made = of(tmp_path, many(count))
+    used = [*(one.address for one in made.machines.values()), made.endpoint.vip.ip, SUBNET[0], SUBNET[1], SUBNET[-1]]
+    assert len({*used}) == len(used) == count + 10
+    assert all(one in SUBNET for one in used)
+
+
+def test_more_machines_than_addresses_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        of(tmp_path, many(248))
+    assert "do not fit into 10.79.0.0/24" in error.value.what
+    assert "--subnet" in error.value.hint
+
+
+def test_nodes_of_a_new_lab_have_addresses_of_their_own(tmp_path: Path) -> None:
+    paths = LabPaths(tmp_path / "cluster.yaml")
+    write_default(paths, subnet=SUBNET, control_plane=91, cache=tmp_path)
+    made = read_cluster(paths.cluster.read_text(), file="cluster.yaml", folder=tmp_path)
+    used = [*(one.address for one in made.machines.values()), made.endpoint.vip.ip]
+    assert len({*used}) == len(used) == 93
+    assert str(made.machines["cp1"].address) == "10.79.0.11"
+
+
+def test_a_machine_with_ipv6_alone_gets_an_ipv4_address_that_nobody_has(tmp_path: Path) -> None:
+    text = """\
+name: six
+kubernetes: {version: 1.35.4, pods: "fd00:244::/48", services: "fd00:96::/112"}
+endpoint: {vip: ["2001:db8:77::100/64"]}
+machines:
+"""
+    text += "".join(f'  m{number}: {{address: "2001:db8:77::1:{number}"}}\n' for number in range(1, 60))
+    text += "".join(
+        f'  c{number}: {{address: ["2001:db8:77::2:{number}", 192.0.2.{number}], roles: [client]}}\n'
+        for number in range(1, 40)
+    )
+    lab = rehearsed(tmp_path, text)
+    spare = [lab.spare_address(name) for name, one in lab.machines.items() if one.address_of(4) is None]
+    used = {address for one in lab.machines.values() for address in one.addresses}
+    assert len({*spare}) == 59 and not used & {*spare}
+    assert all(one in SUBNET for one in spare)
+    assert {SUBNET[0], SUBNET[1], SUBNET[-1]}.isdisjoint(spare)
 
 
 def test_without_one_there_is_no_stand_in(tmp_path: Path) -> None:

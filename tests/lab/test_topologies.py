@@ -20,6 +20,8 @@ pytestmark = pytest.mark.lab
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 HTTP = Path(__file__).parent / "http.yaml"
+# What stands in it for the image that every node has.
+COREDNS_IMAGE = "IMAGE-OF-COREDNS"
 # What must hold on a machine as busy as one that runs a whole cluster; the rest is measured in docs/topologies.md.
 CERTAIN = ("no-write-lost", "reads-never-go-back", "register-linearizable", "watch-sees-all", "recovered")
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
@@ -77,8 +79,11 @@ def test_etcd_on_machines_of_its_own() -> None:
 
 def test_workers_serve_while_the_control_plane_breaks() -> None:
     for lab in lab_like("workers"):
+        path = "jsonpath={.spec.template.spec.containers[0].image}"
+        image = lab.inside("cp1", f"{KUBECTL} -n kube-system get deployment coredns -o '{path}'")
         command = ["podman", "exec", "-i", f"haplane-{lab.name}-cp1", "sh", "-c", f"{KUBECTL} apply -f -"]
-        subprocess.run(command, input=HTTP.read_text(), text=True, check=True, capture_output=True)
+        manifests = HTTP.read_text().replace(COREDNS_IMAGE, image)
+        subprocess.run(command, input=manifests, text=True, check=True, capture_output=True)
         lab.inside("cp1", f"{KUBECTL} rollout status deployment/http --timeout 90s")
         service = lab.inside("cp1", f"{KUBECTL} get service http -o 'jsonpath={{.spec.clusterIP}}'")
         pod = "$(pgrep -f 'conf /etc/http/Corefile' | head -n 1)"

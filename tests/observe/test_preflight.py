@@ -14,16 +14,31 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.components.test_addons import with_worker
 from tests.model.clusters import etcd_apart, three_nodes
 
+from haplane.components.etcd_watch import UNIT_NAME
 from haplane.components.keepalived import virtual_router_id
 from haplane.components.kubernetes import certificate_names
 from haplane.design.design import Design
 from haplane.design.hazards import CATALOGUE, Severity
-from haplane.model.cluster import Cast, Cluster, EndpointOwner, Role
+from haplane.design.hazards.listening import others
+from haplane.model.cluster import (
+    BalancerRole,
+    Cast,
+    Cluster,
+    Cni,
+    EndpointOwner,
+    FlannelBackend,
+    Machine,
+    Role,
+    Ssh,
+)
 from haplane.observe.preflight import CHECKS, Outcome, Report, judge
+from haplane.observe.preflight.host import command
 from haplane.observe.preflight.host_checks import _in_the_way
-from haplane.observe.preflight.meeting import connections, outer_addresses
+from haplane.observe.preflight.meeting import command as meeting_command
+from haplane.observe.preflight.meeting import connections, outer_addresses, wrapped_from, wrapped_to, wraps_pods
 from haplane.observe.preflight.probe import (
     Answers,
     Asking,
@@ -154,7 +169,111 @@ def test_a_health_page_for_everybody_needs_its_port_on_every_address() -> None:
     other = Listener("192.0.2.11", 8404, "nginx")
     cluster = three_nodes()
     outside = replace(cluster, endpoint=replace(cluster.endpoint, outside=ip_address("203.0.113.7")))
-    assert [_in_the_way(other, one) for one in (cluster, outside)] == [False, True]
+    assert [_in_the_way(other, one, one.machines["cp1"]) for one in (cluster, outside)] == [False, True]
+
+
+def test_a_workers_own_balancer_needs_its_ports_on_loopback_alone() -> None:
+    cluster = with_worker(on_workers=True)
+    cluster = replace(cluster, endpoint=replace(cluster.endpoint, outside=ip_address("203.0.113.7")))
+    worker = cluster.machines["w1"]
+    places = [(address, port) for port in (8404, 8443) for address in ("192.0.2.21", "127.0.0.1", "*", "[::1]")]
+    in_the_way = [_in_the_way(Listener(address, port, "nginx"), cluster, worker) for address, port in places]
+    assert in_the_way == [False, True, True, False] * 2
+    assert _in_the_way(Listener("192.0.2.11", 8443, "nginx"), cluster, cluster.machines["cp1"])
+
+
+def test_a_port_of_a_workers_own_balancer_is_one_that_it_listens_on() -> None:
+    def pages(cluster: Cluster, name: str) -> list[object]:
+        found = others(cluster, cluster.machines[name])
+        return [one.address for one in found if one.program == "HAProxy's health page"]
+
+    loopback = ip_address("127.0.0.1")
+    cluster = with_worker(on_workers=True)
+    outside = replace(cluster, endpoint=replace(cluster.endpoint, outside=ip_address("203.0.113.7")))
+    assert [pages(one, name) for one in (cluster, outside) for name in ("cp1", "w1")] == [
+        *([loopback], [loopback]),
+        *([None], [loopback]),
+    ]
+    assert pages(with_worker(), "w1") == []
+
+
+def pods_fleet() -> tuple[Cluster, dict[str, Probe]]:
+    """Nodes with flannel, of which each hears all others."""
+    cluster = with_worker()
+    probes = {}
+    for name in cluster.machines:
+        probe = whole(name, cluster)
+        others_ = frozenset(one.address for one in cluster.machines.values() if one.name != name)
+        probes[name] = replace(probe, meeting=replace(probe.meeting, caught=others_, carried=others_))
+    return cluster, probes
+
+
+def test_packets_of_pods_that_do_not_arrive_are_found_where_they_were_sent() -> None:
+    cluster, probes = pods_fleet()
+    check = "pods-packets-arrive"
+    assert set(judged(check, probes, cluster).values()) == {"passed"}
+    meeting = probes["w1"].meeting
+    deaf = replace(probes["w1"], meeting=replace(meeting, caught=meeting.caught - {ip_address("192.0.2.12")}))
+    assert judged(check, probes | {"w1": deaf}, cluster) == {
+        **dict.fromkeys(("cp1", "cp2", "cp3"), "passed"),
+        "w1": "error",
+    }
+    # Nothing was sent: nothing is said of who hears nothing.
+    mute = replace(probes["cp2"], meeting=replace(probes["cp2"].meeting, carried=frozenset()))
+    assert judged(check, probes | {"w1": deaf, "cp2": mute}, cluster)["w1"] == "not tried"
+    without_raw = replace(meeting, failed={"datagrams": "a raw socket: Operation not permitted"}, caught=frozenset())
+    assert judged(check, probes | {"w1": replace(deaf, meeting=without_raw)}, cluster)["w1"] == "not tried"
+
+
+def test_packets_of_pods_are_wrapped_only_by_vxlan() -> None:
+    cluster, _ = pods_fleet()
+    routed = replace(cluster, kubernetes=replace(cluster.kubernetes, flannel=FlannelBackend.HOST_GW))
+    worker = cluster.machines["w1"]
+    assert [wraps_pods(one, worker) for one in (cluster, routed, with_worker(cni=Cni.BRIDGE))] == [True, False, False]
+    assert wrapped_to(routed, worker) == ()
+    assert "datagrams" not in meeting_command(routed, worker, interface="eth0", seconds=3).rpartition(" -- ")[2]
+    assert "datagrams\t192.0.2.21\t8472" in meeting_command(cluster, worker, interface="eth0", seconds=3)
+
+
+def test_in_a_large_cluster_each_node_hears_those_that_send_to_it() -> None:
+    cluster = with_worker()
+    extra = {
+        f"w{number}": Machine(f"w{number}", (ip_address(f"192.0.2.{20 + number}"),), frozenset({Role.WORKER}), Ssh())
+        for number in range(1, 30)
+    }
+    cluster = replace(cluster, machines={**cluster.machines, **extra})
+    sent = {(one.address, to) for one in cluster.nodes for to in wrapped_to(cluster, one)}
+    expected = {(source, to) for one in cluster.nodes for _, source, to in wrapped_from(cluster, one)}
+    assert sent == expected
+    assert len(sent) == len(cluster.nodes) * 12
+
+
+def test_units_of_machines_that_only_balance_are_judged_once_there_is_a_cluster() -> None:
+    cluster = replace(
+        CLUSTER,
+        balancer=BalancerRole.BALANCER,
+        machines={
+            **CLUSTER.machines,
+            "lb4": Machine("lb4", (ip_address("192.0.2.14"),), frozenset({Role.BALANCER}), Ssh()),
+        },
+    )
+    probes = fleet(cluster)
+    balancer = replace(probes["lb4"], host=replace(probes["lb4"].host, units={"haproxy": "disabled"}))
+    probes["lb4"] = balancer
+    assert judged("units-enabled", probes, cluster)["lb4"] == "not tried"
+    probes["cp1"] = replace(probes["cp1"], host=replace(probes["cp1"].host, membership="done name=prod"))
+    assert judged("units-enabled", probes, cluster)["lb4"] == "warning"
+
+
+def test_the_watch_of_etcd_is_a_unit_that_has_to_run_again() -> None:
+    cluster = etcd_apart()
+    probes = fleet(cluster)
+    host = replace(
+        probes["cp1"].host, membership="done name=prod", units={UNIT_NAME.removesuffix(".service"): "disabled"}
+    )
+    probes["cp1"] = replace(probes["cp1"], host=host)
+    assert judged("units-enabled", probes, cluster)["cp1"] == "warning"
+    assert "haplane-etcd-watch" in command(cluster, cluster.machines["cp1"])
 
 
 def test_the_page_names_every_check() -> None:

@@ -46,7 +46,7 @@ def up(
         Machines of a new lab: full have all packages, bare have only systemd and sshd (the client stays full).
     like
         A cluster.yaml of yours, rehearsed: a new lab gets its design, on addresses of this host. Where the endpoint
-        belongs to a load balancer of yours, a machine called outer stands in for it.
+        belongs to a load balancer of yours, a machine called outer (or outer2, ...) stands in for it.
     """
     check_host()
     paths = files.LabPaths(file)

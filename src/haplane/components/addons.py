@@ -51,6 +51,11 @@ GONE_AFTER_S = 30
 # Discard-only (RFC 6666): nobody ever answers there, and a pod without IPv6 finds out at once.
 NOBODY = "100::1"
 
+# What flannel leaves in the kernel would lead packets of another network into its own.
+TAKE_FLANNELS_LINKS = """\
+for link in cni0 flannel.1 flannel-v6.1; do ip link delete $link 2>/dev/null || true; done
+for table in "ip flannel-ipv4" "ip6 flannel-ipv6"; do nft delete table $table 2>/dev/null || true; done"""
+
 _APPLY = f"kubectl --kubeconfig /etc/kubernetes/admin.conf apply --server-side --force-conflicts -f {MANIFESTS_FILE}"
 # A balancer that was just reloaded, an apiserver that was just started: it is asked again for half a minute.
 LOAD = f"""\

@@ -34,6 +34,16 @@ CLIENT_KEY = "/etc/kubernetes/pki/apiserver-etcd-client.key"
 LEADS = """awk -F ' : ' '$1=="\\"MemberID\\"" { me=$2 } $1=="\\"Leader\\"" { leader=$2 }
   END { exit !(me != "" && me "" == leader "") }'"""
 
+# Of a shell in which $e is `etcdctl` as its own member is asked: a leader hands on to a follower that votes. A member
+# that stops does so as well, but only tries.
+GIVE_UP_THE_LEAD = f"""\
+if $e endpoint status -w fields | {LEADS}; then
+  me=$($e endpoint status | cut -d, -f2 | tr -d ' ')
+  other=$($e member list | grep ', started,' | grep -v "^$me" | grep 'false$' | head -n 1 | cut -d, -f1)
+  [ -z "$other" ] || $e move-leader "$other" || true
+fi
+"""
+
 # etcd.io/docs, tuning: heartbeat about the round trip between members, election at least ten times that.
 DEFAULT_HEARTBEAT_MS = 100
 DEFAULT_ELECTION_MS = 1000

@@ -67,22 +67,23 @@ sh {LIBEXEC}/endpoint-host
 def design(view: View) -> ComponentDesign:
     cluster = view.cluster
     networks = (*cluster.kubernetes.pods, *cluster.kubernetes.services, *view.machine.addresses)
-    has_ipv6 = any(one.version == 6 for one in networks)
+    is_node = view.machine.is_node
+    # Where no pods are, nothing is forwarded.
+    forwards_ipv6 = is_node and any(one.version == 6 for one in networks)
     files = (
         File("/etc/modules-load.d/haplane.conf", MODULES),
-        File("/etc/sysctl.d/90-haplane.conf", SYSCTL + (SYSCTL6 if has_ipv6 else "")),
+        File("/etc/sysctl.d/90-haplane.conf", SYSCTL + (SYSCTL6 if forwards_ipv6 else "")),
         File(f"/etc/systemd/system/{SLICE}", SLICE_UNIT),
         File(f"{LIBEXEC}/endpoint-host", _endpoint_host(view), mode=0o755),
     )
     # kube-proxy's and flannel's images may have no nft of their own.
-    proxies = Addon.KUBE_PROXY in view.cluster.addons and view.machine in view.cluster.nodes
-    needs_nft = proxies and view.cluster.kubernetes.proxy is Proxy.NFTABLES
+    needs_nft = is_node and Addon.KUBE_PROXY in cluster.addons and cluster.kubernetes.proxy is Proxy.NFTABLES
     return ComponentDesign(
         name="host",
         packages=(*PACKAGES, *(("nftables",) if needs_nft else ())),
         file_sets=(FileSet(files),),
         load=Load(
-            APPLY + (FORWARD6 if has_ipv6 else ""),
+            APPLY + (FORWARD6 if forwards_ipv6 else ""),
             "load kernel modules, set sysctls and the endpoint's name in /etc/hosts",
         ),
     )

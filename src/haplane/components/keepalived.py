@@ -34,6 +34,7 @@ from haplane.model.cluster import APISERVER_PORT, Cast, Cluster, Interface, Role
 INSTANCE = "api"
 CHECK_FILE = f"{LIBEXEC}/check-balancer"
 # Where there is no balancer, whose own it would be.
+CONFIG_FILE = "/etc/keepalived/keepalived.conf"
 AUTHORITY = "/etc/keepalived/haplane-ca.crt"
 TOP_PRIORITY = 250
 # Systems whose keepalived (2.2.7, 2.2.8) refuses a fraction as the interval of a script; 2.3.2 reads it.
@@ -430,8 +431,8 @@ def design(view: View) -> ComponentDesign:
                 )
             ),
             FileSet(
-                (File("/etc/keepalived/keepalived.conf", config),),
-                validate=f"{config_test(view.measured.system)} --use-file ./etc/keepalived/keepalived.conf",
+                (File(CONFIG_FILE, config),),
+                validate=f"{config_test(view.measured.system)} --use-file .{CONFIG_FILE}",
             ),
         ),
         load=Load(f"{ENABLE}\nsystemctl reload keepalived", "reload keepalived (the VIP stays where it is)"),

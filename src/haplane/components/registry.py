@@ -7,38 +7,16 @@ from collections.abc import Callable
 from haplane.components import addons, containerd, etcd, etcd_watch, host, keepalived, kubernetes
 from haplane.components.balancer import balancer_of
 from haplane.components.base import ComponentDesign, View
-from haplane.model.cluster import Cluster, Machine, Role
-
-_NODES = {Role.CONTROL_PLANE, Role.WORKER}
-
-
-def _is_node(cluster: Cluster, machine: Machine) -> bool:
-    return bool(machine.roles & _NODES)
-
-
-def _is_control_plane(cluster: Cluster, machine: Machine) -> bool:
-    return Role.CONTROL_PLANE in machine.roles
-
-
-def _runs_the_balancer(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.running_balancer
-
-
-def _may_hold_the_vip(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.vip_sharers
+from haplane.model import roles
+from haplane.model.cluster import Cluster, Machine
 
 
 def _is_external_etcd(cluster: Cluster, machine: Machine) -> bool:
-    return not cluster.is_stacked and machine in cluster.etcd_members
+    return not cluster.is_stacked and roles.etcd_members(cluster, machine)
 
 
 def _asks_external_etcd(cluster: Cluster, machine: Machine) -> bool:
-    return not cluster.is_stacked and machine in cluster.control_plane
-
-
-def _is_changed(cluster: Cluster, machine: Machine) -> bool:
-    """Clients only ask: nothing is installed there."""
-    return machine in cluster.managed
+    return not cluster.is_stacked and roles.control_plane(cluster, machine)
 
 
 def _balancer_design(view: View) -> ComponentDesign | None:
@@ -47,15 +25,15 @@ def _balancer_design(view: View) -> ComponentDesign | None:
 
 
 _COMPONENTS: tuple[tuple[Callable[[View], ComponentDesign | None], Callable[[Cluster, Machine], bool]], ...] = (
-    (host.design, _is_changed),
-    (containerd.design, _is_node),
-    (kubernetes.kubelet_design, _is_node),
-    (kubernetes.kubeadm_design, _is_control_plane),
+    (host.design, roles.managed),
+    (containerd.design, roles.nodes),
+    (kubernetes.kubelet_design, roles.nodes),
+    (kubernetes.kubeadm_design, roles.control_plane),
     (etcd.design, _is_external_etcd),
     (etcd_watch.design, _asks_external_etcd),
-    (_balancer_design, _runs_the_balancer),
-    (keepalived.design, _may_hold_the_vip),
-    (addons.design, _is_control_plane),
+    (_balancer_design, roles.run_a_balancer),
+    (keepalived.design, roles.vip_sharers),
+    (addons.design, roles.control_plane),
 )
 
 

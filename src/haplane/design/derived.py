@@ -17,7 +17,6 @@ from haplane.model.cluster import (
     Cast,
     Cluster,
     EndpointOwner,
-    EtcdTopology,
     FlannelBackend,
     Interface,
     Machine,
@@ -177,7 +176,7 @@ def _etcd(design: Design, solved: Mapping[str, str]) -> Iterator[Derived]:
         "etcd",
         "members",
         ", ".join(one.name for one in members),
-        f"{'machines of their own' if _is_external(cluster) else 'one on each control-plane node'}; "
+        f"{'one on each control-plane node' if cluster.is_stacked else 'machines of their own'}; "
         f"{quorum} of {len(members)} are the quorum",
         "etcd.topology",
         _given(cluster, "etcd", "topology"),
@@ -185,8 +184,8 @@ def _etcd(design: Design, solved: Mapping[str, str]) -> Iterator[Derived]:
     yield Derived(
         "etcd",
         "client URLs",
-        ", ".join(etcd.client_urls(cluster)) if _is_external(cluster) else etcd.own_url(cluster),
-        "each apiserver knows every member" if _is_external(cluster) else "each apiserver uses the member beside it",
+        etcd.own_url(cluster) if cluster.is_stacked else ", ".join(etcd.client_urls(cluster)),
+        "each apiserver uses the member beside it" if cluster.is_stacked else "each apiserver knows every member",
         "etcd.topology",
     )
     yield Derived(
@@ -216,10 +215,6 @@ def _etcd(design: Design, solved: Mapping[str, str]) -> Iterator[Derived]:
         given = cluster.where("etcd", key) if own is not None else None
         why = AS_GIVEN if given else solved.get(f"etcd_{key}_ms", otherwise)
         yield Derived("etcd", name, f"{value} ms", why, f"etcd.{key}", given)
-
-
-def _is_external(cluster: Cluster) -> bool:
-    return cluster.etcd.topology is EtcdTopology.EXTERNAL
 
 
 def _given(cluster: Cluster, *path: str) -> Where | None:

@@ -171,14 +171,16 @@ def write_default(
                 containers=yaml.safe_load(CONTAINERS),
             )
             write_atomically(paths.cluster, text)
-    hosts = list(subnet.hosts())
-    machines = "".join(f"  cp{i}: {{address: {hosts[9 + i]}}}\n" for i in range(1, control_plane + 1))
-    machines += f"  client: {{address: {hosts[199]}, roles: [client]}}   # probes run here\n"
     if not paths.cluster.exists():
+        wanted = {f"cp{i}": rehearsal.MACHINES_FROM + i for i in range(1, control_plane + 1)}
+        vip, client = rehearsal.VIPS_FROM + 1, rehearsal.CLIENT + 1
+        place = rehearsal.places(wanted, {vip, client}, subnet)
+        machines = "".join(f"  {name}: {{address: {subnet[at]}}}\n" for name, at in place.items())
+        machines += f"  client: {{address: {subnet[client]}, roles: [client]}}   # probes run here\n"
         text = CLUSTER.format(
             name=name,
             version=version,
-            vip=f"{hosts[99]}/{subnet.prefixlen}",
+            vip=f"{subnet[vip]}/{subnet.prefixlen}",
             machines=machines,
             accept=(ACCEPT + ACCEPT_TWO * (control_plane == 2) + "\n") if control_plane < 3 else "",
             **power,

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -45,8 +45,27 @@ class Lab:
     @property
     def machines(self) -> Mapping[str, Machine]:
         """The cluster's, and the stand-in for a load balancer of yours where the design has one."""
-        outside = outer.machine(self.cluster, next(iter(self.cluster.machines.values())).ssh)
+        outside = self.stand_in
         return {**self.cluster.machines, outside.name: outside} if outside else self.cluster.machines
+
+    @property
+    def stand_in(self) -> Machine | None:
+        return outer.machine(self.cluster, next(iter(self.cluster.machines.values())).ssh)
+
+    def spare_address(self, name: str) -> IPv4Address:
+        """For a machine with IPv6 alone: podman would give it one of those that others have by name."""
+        endpoint, machines = self.cluster.endpoint, [*self.machines.values()]
+        used = {*(vip.ip for vip in endpoint.vips), *(address for one in machines for address in one.addresses)}
+        if endpoint.outside:
+            used.add(endpoint.outside)
+        first = int(self.file.subnet.network_address)
+        taken = {int(one) - first for one in used if one in self.file.subnet}
+        wanted = {
+            one.name: rehearsal.ONLY_IPV6_FROM + position
+            for position, one in enumerate(machines)
+            if one.address_of(4) is None
+        }
+        return self.file.subnet[rehearsal.places(wanted, taken, self.file.subnet)[name]]
 
     @property
     def network(self) -> str:
@@ -87,8 +106,8 @@ async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     await asyncio.gather(*(one(machine) for machine in lab.machines.values()))
     await _ensure_host_address(lab)
     await asyncio.gather(*(_wait_for_sshd(machine, progress) for machine in lab.machines.values()))
-    if outer.NAME in lab.machines:
-        command = ["podman", "exec", "--interactive", lab.container(outer.NAME), "sh", "-c", outer.START]
+    if stand_in := lab.stand_in:
+        command = ["podman", "exec", "--interactive", lab.container(stand_in.name), "sh", "-c", outer.START]
         await local.run(command, stdin=outer.config(lab.cluster).encode())
 
 
@@ -239,9 +258,7 @@ async def _create(lab: Lab, machine: Machine, tag: str) -> None:
         arguments += ["--volume", f"{Path(outside).expanduser().absolute()}:{inside}:ro"]
     addresses = ",".join(f"{'ip6' if one.version == 6 else 'ip'}={one}" for one in machine.addresses)
     if machine.address_of(4) is None:
-        # podman would give it one of those that others have by name.
-        position = list(lab.machines).index(machine.name)
-        addresses += f",ip={lab.file.subnet[rehearsal.ONLY_IPV6_FROM + position]}"
+        addresses += f",ip={lab.spare_address(machine.name)}"
     arguments += ["--network", f"{lab.network}:{addresses}", tag, "/sbin/init"]
     await local.run(arguments)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
+
 from haplane.components.balancer import balancer_of
 from haplane.components.base import HEALTH_PORT, join_host_port
 from haplane.model.cluster import APISERVER_PORT, Address, Cluster, EndpointOwner, Machine, Role, Ssh
 
-NAME = "outer"
+NAME = "outer"  # where no machine of the cluster is called so
 CONFIG_FILE = "/etc/haproxy/haproxy.cfg"
 
 CONFIG = """\
@@ -39,7 +41,11 @@ systemctl restart haproxy
 def machine(cluster: Cluster, ssh: Ssh) -> Machine | None:
     """Where it stands; None where the endpoint needs none."""
     address = _address(cluster)
-    return Machine(NAME, address, frozenset({Role.CLIENT}), ssh) if address else None
+    if not address:
+        return None
+    names = chain([NAME], (f"{NAME}{number}" for number in count(2)))
+    free = next(one for one in names if one not in cluster.machines)
+    return Machine(free, address, frozenset({Role.CLIENT}), ssh)
 
 
 def _address(cluster: Cluster) -> tuple[Address, ...]:
@@ -51,17 +57,24 @@ def _address(cluster: Cluster) -> tuple[Address, ...]:
 
 def config(cluster: Cluster) -> str:
     """HAProxy's: to the VIP where that is haplane's, else to every balancer by its health page."""
-    port = cluster.endpoint.port
+    port, versions = cluster.endpoint.port, [one.version for one in _address(cluster)]
+
+    def reached(one: Machine) -> Address:
+        """By an IP version that the stand-in has, too."""
+        return next((found for version in versions if (found := one.address_of(version))), one.address)
+
     if cluster.endpoint.by is EndpointOwner.KEEPALIVED:
-        servers = f"  server vip {join_host_port(cluster.endpoint.vip.ip, port)}\n"
+        vips = [vip.ip for vip in cluster.endpoint.vips]
+        vip = next((one for one in vips if one.version in versions), vips[0])
+        servers = f"  server vip {join_host_port(vip, port)}\n"
     elif balancer := balancer_of(cluster):
         check = f"check port {HEALTH_PORT} inter 1s fall 2 rise 2 on-marked-down shutdown-sessions"
         servers = f"  option httpchk GET {balancer.health_path}\n" + "".join(
-            f"  server {one.name} {join_host_port(one.address, port)} {check}\n" for one in cluster.balancers
+            f"  server {one.name} {join_host_port(reached(one), port)} {check}\n" for one in cluster.balancers
         )
     else:
         servers = "".join(
-            f"  server {one.name} {join_host_port(one.address, APISERVER_PORT)} check\n"
+            f"  server {one.name} {join_host_port(reached(one), APISERVER_PORT)} check\n"
             for one in cluster.control_plane
         )
     return CONFIG.format(port=port, servers=servers)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
 from itertools import chain, count
 from typing import Any
 
 import yaml
+
+from haplane.model.errors import UsageError
 
 HEAD = """\
 # Made by `haplane lab up` after {source}: the same design on machines of this host. What is at the end differs,
@@ -32,6 +34,27 @@ def subnet6_of(subnet: IPv4Network) -> IPv6Network:
     return IPv6Network(f"fd77:{second:x}:{third:x}::/64")
 
 
+def places(wanted: Mapping[str, int], taken: Set[int], subnet: IPv4Network) -> dict[str, int]:
+    """Machine -> its place in the subnet: the one that is wanted for it, else the next that is free, from the first on.
+
+    taken: by others. The first address of a lab is this host's. Raises UsageError when there are not enough.
+    """
+    last = subnet.num_addresses - 1
+    free = dict.fromkeys(one for one in range(2, last) if one not in taken)
+    found: dict[str, int] = {}
+    for name, one in wanted.items():
+        place = one if one in free else next((other for other in free if other > one), next(iter(free), None))
+        if place is None:
+            raise UsageError(
+                f"{len(wanted)} machines do not fit into {subnet}",
+                why=f"{last - 2 - len(taken)} addresses are left there for them",
+                hint="haplane lab up --subnet with a larger network, for example 10.77.0.0/22",
+            )
+        del free[place]
+        found[name] = place
+    return found
+
+
 def rehearsed(
     document: Mapping[str, Any],
     *,
@@ -45,6 +68,7 @@ def rehearsed(
     """The text of the lab's cluster.yaml.
 
     document: of a file that `read_cluster` accepts. containers: what they need, merged into the sections of that name.
+    Raises UsageError when the subnet is too small.
     """
     networks: dict[int, IPv4Network | IPv6Network] = {4: subnet, 6: subnet6_of(subnet)}
 
@@ -72,11 +96,14 @@ def rehearsed(
         free = next(one for one in names if one not in machines)
         # Of the IP versions of the endpoint, which it asks.
         machines[free] = {"address": endpoint["vip"], "roles": ["client"]}
-    for position, (key, machine) in enumerate(machines.items(), start=1):
+    wanted = {
+        key: (CLIENT if one.get("roles") == ["client"] else MACHINES_FROM) + position
+        for position, (key, one) in enumerate(machines.items(), start=1)
+    }
+    place = places(wanted, {VIPS_FROM + 1, VIPS_FROM + 2}, subnet)
+    for key, machine in machines.items():
         own = {name: value for name, value in machine.items() if name not in _LABS_OWN_OF_MACHINES}
-        is_client = machine.get("roles") == ["client"]
-        where = CLIENT + position if is_client else MACHINES_FROM + position
-        result["machines"][key] = {"address": placed(machine["address"], where), **own}
+        result["machines"][key] = {"address": placed(machine["address"], place[key]), **own}
     result["power"] = dict(power)
     for section, needed in containers.items():
         result[section] = _merged(result.get(section) or {}, needed)

@@ -134,6 +134,11 @@ class Machine:
         """Where it is reached, and what its peers know it by."""
         return self.addresses[0]
 
+    @property
+    def is_node(self) -> bool:
+        """Of Kubernetes: it has a kubelet."""
+        return bool(self.roles & {Role.CONTROL_PLANE, Role.WORKER})
+
     def address_of(self, version: int) -> Address | None:
         """Its address of that IP version, if it has one."""
         return next((address for address in self.addresses if address.version == version), None)
@@ -303,10 +308,16 @@ class Cluster:
     @property
     def running_balancer(self) -> tuple[Machine, ...]:
         """Machines on which the balancer runs: those that clients reach and, if asked for, workers for themselves."""
-        if self.balanced_by is BalancerProgram.NONE:
-            return ()
         own = self.workers if self.balancer_on_workers else ()
-        return (*self.balancers, *(one for one in own if one not in self.balancers))
+        beside = (one for one in own if Role(self.balancer) not in one.roles)
+        return tuple(one for one in (*self.balancers, *beside) if self.runs_balancer(one))
+
+    def runs_balancer(self, machine: Machine) -> bool:
+        """By its roles alone."""
+        if self.balanced_by is BalancerProgram.NONE:
+            return False
+        is_worker = Role.WORKER in machine.roles and Role.CONTROL_PLANE not in machine.roles
+        return Role(self.balancer) in machine.roles or (self.balancer_on_workers and is_worker)
 
     @property
     def is_stacked(self) -> bool:

@@ -19,6 +19,7 @@ from haplane.model.progress import Progress
 from haplane.observe import facts as facts_of
 from haplane.observe.facts import Facts
 from haplane.phases.addons import ApplyAddOns
+from haplane.phases.addons_gone import RemoveAddOns
 from haplane.phases.change import JOB_TIMEOUT_S, Change, Step, undone
 from haplane.phases.context import Context, Phase
 from haplane.phases.create import (
@@ -29,7 +30,7 @@ from haplane.phases.create import (
     WaitUntilWhole,
 )
 from haplane.phases.decide import Membership, decide, membership
-from haplane.phases.endpoint import LeaveVip, StartBalancer, StartVip
+from haplane.phases.endpoint import LeaveVip, StartBalancer, StartVip, StopBalancers
 from haplane.phases.etcd import ChangeEtcd, CreateEtcdAuthority, EmptyEtcd, IssueEtcdCertificates, StartEtcd, WatchEtcd
 from haplane.phases.kubelets import PointKubelets
 from haplane.phases.lock import LockLost, locked
@@ -43,7 +44,7 @@ from haplane.phases.prepare import (
 )
 from haplane.phases.probing import RATE, Seen, probing
 from haplane.phases.reconfigure import ReconfigureNodes
-from haplane.phases.refuse import refuse_hazards, refuse_unfit_machines
+from haplane.phases.refuse import refuse_hazards, refuse_to_skip_a_holder, refuse_unfit_machines
 from haplane.phases.saved_plan import Plan, fingerprint, refuse_unless_same
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
@@ -64,10 +65,12 @@ PHASES: tuple[type[Phase], ...] = (
     LeaveVip,
     StartVip,
     CreateCluster,
+    RemoveAddOns,
     ApplyAddOns,
     JoinNodes,
     WatchEtcd,
     PointKubelets,
+    StopBalancers,
     WaitUntilWhole,
     ReconfigureNodes,
 )
@@ -192,6 +195,7 @@ async def _context(
         await _wait_for_jobs(facts, remotes, inputs.progress)
         facts = await gather(cluster, remotes, blank)
     _check_skipped(inputs, facts)
+    await refuse_to_skip_a_holder(cluster, facts, remotes, inputs.skip)
     decision = decide(
         {one.name: facts[one.name] for one in cluster.control_plane if one.name in facts},
         silent,

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-from haplane.components import etcd
+from haplane.components import addons, etcd
 from haplane.components.base import RUN, STATE, join_host_port
 from haplane.components.kubernetes import INIT_FILE, KUBECONFIG, PARKED, control_plane_endpoint, join_file
 from haplane.design.design import identity
@@ -78,10 +78,8 @@ rm -rf /etc/kubernetes/manifests /etc/kubernetes/pki /etc/kubernetes/*.conf
 rm -rf /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env /var/lib/kubelet/pki
 rm -rf /etc/kubernetes/tmp
 # What flannel and kube-proxy leave behind would lead a new cluster's packets into this one's network.
-for link in cni0 flannel.1 flannel-v6.1; do ip link delete $link 2>/dev/null || true; done
-for table in "ip kube-proxy" "ip6 kube-proxy" "ip flannel-ipv4" "ip6 flannel-ipv6"; do
-  nft delete table $table 2>/dev/null || true
-done
+{addons.TAKE_FLANNELS_LINKS}
+for table in "ip kube-proxy" "ip6 kube-proxy"; do nft delete table $table 2>/dev/null || true; done
 rm -rf /run/flannel /var/lib/cni
 """
 

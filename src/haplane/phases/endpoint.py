@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from haplane.components import waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import loopbacks
+from haplane.model.cluster import EndpointOwner
 from haplane.observe.facts import LOADED
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
@@ -111,6 +113,59 @@ class StartVip(Phase):
         if not do.dry:
             await do.gate(lambda: self.gate(context, do.machine))
         self._switched.set()
+
+
+class StopBalancers(Phase):
+    """Near the end: whoever was led to one by the VIP, by a kubelet or by the add-ons is led elsewhere by then.
+
+    A load balancer of yours is led by you: while it still has clients there, a balancer goes on until another apply.
+    """
+
+    title = "Stop balancers that nobody uses any more"
+
+    def machines(self, context: Context) -> Sequence[str]:
+        balancer = balancer_of(context.cluster)
+        running = context.of(context.cluster.running_balancer)
+        return tuple(
+            name
+            for name, one in context.facts.items()
+            if balancer and balancer.name in one.loaded and name not in running
+        )
+
+    async def run(self, context: Context, do: Change) -> None:
+        balancer = balancer_of(context.cluster)
+        if balancer is None:
+            return
+        endpoint = context.cluster.endpoint
+        if endpoint.by is EndpointOwner.EXTERNAL:
+            found = await do.remote.run(_clients(endpoint.port), check=False, shown_as="ss: who is connected")
+            if found.stdout.strip():
+                return
+
+        async def stop() -> None:
+            if context.is_live and endpoint.by is EndpointOwner.KEEPALIVED:
+                # The VIP leads to one that works.
+                await api_answers(context, context.seed(), endpoint.vip.ip, endpoint.port)
+            await do.sh(_stop(balancer.name), shown_as=f"systemctl disable --now {balancer.name}")
+
+        await do.do(f"stop {balancer.title}, which nobody uses there any more", stop)
+
+
+def _clients(port: int) -> str:
+    """Prints who is connected to the balancer here from elsewhere."""
+    return (
+        f'ss -Htn state established "sport = :{port}" | '
+        "awk '$3 !~ /^(127\\.|\\[::1\\]|\\[::ffff:127\\.)/ {print $4}'"
+    )
+
+
+def _stop(name: str) -> str:
+    return f"""set -e
+systemctl disable -q --now {waiting.TIMER} 2>/dev/null || true
+systemctl disable -q --now {name} 2>/dev/null || true
+if systemctl is-active -q {name}; then echo '{name} goes on' >&2; exit 1; fi
+rm -f {LOADED}/{name}
+"""
 
 
 def _backups_first(context: Context) -> list[str]:

@@ -219,9 +219,8 @@ class ChangeEtcd(Phase):
         elif do.differs(design):
             others = [one for one in context.decision.etcd if one != do.machine]
             if others:
-                await do.do(
-                    "let another member of etcd lead, if this one does", lambda: do.sh(_give_up_the_lead(context))
-                )
+                script = f'e="{etcd.etcdctl(context.cluster)}"\n{etcd.GIVE_UP_THE_LEAD}'
+                await do.do("let another member of etcd lead, if this one does", lambda: do.sh(script))
             await do.component(design)
 
     async def gate(self, context: Context, machine: str) -> None:
@@ -262,18 +261,6 @@ echo CONFIG={etcd.JOINING} > {etcd.JOINING_ENVIRONMENT}"""
 def _leads(context: Context) -> str:
     """Exit code 0 on the machine of the leader."""
     return f"{etcd.etcdctl(context.cluster)} endpoint status -w fields | {etcd.LEADS}"
-
-
-def _give_up_the_lead(context: Context) -> str:
-    """To a follower that votes. A member that stops hands the lead on as well, but only tries."""
-    e = etcd.etcdctl(context.cluster)
-    return f"""e="{e}"
-if {_leads(context)}; then
-  me=$($e endpoint status | cut -d, -f2 | tr -d ' ')
-  other=$($e member list | grep ', started,' | grep -v "^$me" | grep 'false$' | head -n 1 | cut -d, -f1)
-  [ -z "$other" ] || $e move-leader "$other" || true
-fi
-"""
 
 
 def _others(context: Context, machine: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from haplane.components.balancer import balancer_of
 from haplane.components.kubernetes import control_plane_endpoint, kubelet_server
-from haplane.observe.facts import KUBELET_CONFIG, LOADED
+from haplane.observe.facts import KUBELET_CONFIG
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
 from haplane.phases.gates import node_answers
@@ -30,12 +29,6 @@ class PointKubelets(Phase):
         found = endpoint if do.machine in context.decision.new else do.facts.kubelet_server
         if found and found != wanted:
             await self._point(do, wanted, is_beside=wanted != endpoint)
-        balancer = balancer_of(context.cluster)
-        runs_none = context.cluster.machines[do.machine] not in context.cluster.running_balancer
-        if balancer and runs_none and balancer.name in do.facts.loaded:
-            # Whoever was told of it by the add-ons has been told otherwise before.
-            script = f"systemctl disable -q --now {balancer.name}\nrm -f {LOADED}/{balancer.name}"
-            await do.do(f"stop {balancer.title}, which nobody uses there any more", lambda: do.sh(script))
 
     async def _point(self, do: Change, wanted: str, *, is_beside: bool) -> None:
         # A name that every apiserver's certificate has, also of a cluster that was made before.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from haplane.components import haproxy
 from haplane.components.base import RUN, STATE
-from haplane.components.etcd import LEADS
+from haplane.components.etcd import GIVE_UP_THE_LEAD
 from haplane.components.kubernetes import INIT_FILE, PARKED
 from haplane.model.cluster import APISERVER_PORT, BalancerProgram
 from haplane.observe.facts import AUTHORITY
@@ -124,6 +124,8 @@ put() {{  # pod, folder
   tail -n 5 "$(ls -t /var/log/pods/kube-system_$1-*/*/*.log | head -n 1)" >&2 || true
   return 1
 }}
+give_up_the_lead() {{
+{GIVE_UP_THE_LEAD}}}
 differs() {{ [ -f {NEW}/$1.yaml ] && ! cmp -s {NEW}/$1.yaml {MANIFESTS}/$1.yaml; }}
 mkdir -p {PARKED}
 # What an earlier run had taken away is there again before anything else is.
@@ -133,11 +135,7 @@ for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do
 done
 for turn in "etcd kube-apiserver" kube-apiserver kube-controller-manager kube-scheduler; do
   differs ${{turn%% *}} || continue
-  if [ "${{turn%% *}}" = etcd ] && $e endpoint status -w fields | {LEADS}; then
-    me=$($e endpoint status | cut -d, -f2 | tr -d ' ')
-    other=$($e member list | grep ', started,' | grep -v "^$me" | grep 'false$' | head -n 1 | cut -d, -f1)
-    if [ -n "$other" ]; then $e move-leader "$other" || true; fi
-  fi
+  case $turn in etcd*) give_up_the_lead ;; esac
   echo "replacing $turn"
   take "$turn"
   for pod in $turn; do

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from haplane.components import etcd, keepalived
 from haplane.components.balancer import balancer_of
 from haplane.design.design import Design
-from haplane.model.cluster import APISERVER_PORT, BalancerRole, Cluster, EndpointOwner, EtcdTopology, Machine, Role
+from haplane.model.cluster import APISERVER_PORT, BalancerRole, Cluster, EndpointOwner, Machine, Role
 from haplane.reports.markup import xml
 
 WIDTH = 80  # columns
@@ -149,7 +149,7 @@ def _runs(cluster: Cluster, machine: Machine) -> Iterator[str]:
             yield balancer
     if Role.CONTROL_PLANE in machine.roles:
         yield APISERVER
-    if (Role.ETCD if cluster.etcd.topology is EtcdTopology.EXTERNAL else Role.CONTROL_PLANE) in machine.roles:
+    if machine in cluster.etcd_members:
         yield ETCD
 
 
@@ -195,10 +195,10 @@ def _notes(cluster: Cluster) -> Iterator[str]:
         yield f"{_balancer(cluster)} on each machine uses every apiserver that {_is_used(cluster)}, not only its own."
     members = len(cluster.etcd_members)
     writes = f"writes need {members // 2 + 1} of {members} members"
-    if cluster.etcd.topology is EtcdTopology.EXTERNAL:
-        yield f"Each apiserver uses any etcd member; {writes}."
-    else:
+    if cluster.is_stacked:
         yield f"Each apiserver uses the etcd beside it; {writes}."
+    else:
+        yield f"Each apiserver uses any etcd member; {writes}."
 
 
 # ---- where it stands: the same for text and SVG, in character cells ----

@@ -689,9 +689,9 @@ _NETWORK = (
     _known(
         "net-ports-closed",
         "P",
-        "A machine cannot reach the endpoint, a balancer an apiserver, or a control-plane machine etcd or kubelet of "
-        "another.",
-        "A join hangs, etcd never forms.",
+        "A machine cannot reach the endpoint, a balancer an apiserver, a control-plane machine etcd or kubelet of "
+        "another, or a node another's flannel (UDP).",
+        "A join hangs, etcd never forms, pods of different machines never meet.",
         "Open these ports.",
         "Kubernetes, ports and protocols",
     ),

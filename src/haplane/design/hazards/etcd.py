@@ -10,7 +10,7 @@ from haplane.design.design import Design
 from haplane.design.hazards.effective import extra_arguments
 from haplane.design.hazards.finding import Finding
 from haplane.design.hazards.registry import error, hazard, warning
-from haplane.model.cluster import EtcdTopology, Loss, Where
+from haplane.model.cluster import Loss, Where
 
 # etcd refuses to start above it.
 LONGEST_ELECTION_MS = 50_000
@@ -66,7 +66,7 @@ def _timers(design: Design) -> tuple[int, int, Where]:
     cluster = design.cluster
     view = design.view(cluster.etcd_members[0].name)
     given = extra_arguments(cluster, "ClusterConfiguration", "etcd", "local", "extraArgs")
-    if given is not None and cluster.etcd.topology is EtcdTopology.STACKED:
+    if given is not None and cluster.is_stacked:
         flags = given.flags
         where = given.where(cluster, next((name for name in _FLAGS if name in flags), ""))
         return (

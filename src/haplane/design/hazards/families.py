@@ -57,7 +57,7 @@ def _clients(cluster: Cluster) -> Iterator[Finding]:
     """Nodes and clients connect to the endpoint. Who may hold the VIP is judged by its subnet."""
     vips, sharers = cluster.endpoint.vips, {one.name for one in cluster.vip_sharers}
     for machine in cluster.machines.values():
-        connects = machine.roles & {Role.CONTROL_PLANE, Role.WORKER, Role.CLIENT} and machine.name not in sharers
+        connects = (machine.is_node or Role.CLIENT in machine.roles) and machine.name not in sharers
         if connects and not any(machine.address_of(vip.version) for vip in vips):
             because = f"it has {_has(machine)}, and the endpoint is {vips[0].ip}: it never gets there"
             cure = f"give it an IPv{vips[0].version} address, or the endpoint another VIP"

@@ -16,7 +16,7 @@ from haplane.components.balancer import balancer_of
 from haplane.components.base import HEALTH_PORT, health_is_public
 from haplane.design.hazards.effective import Told
 from haplane.model.bundle import Addon
-from haplane.model.cluster import APISERVER_PORT, Address, Cluster, EtcdTopology, Machine, Role, Where
+from haplane.model.cluster import APISERVER_PORT, Address, Cluster, Machine, Role, Where
 
 LOOPBACK = ip_address("127.0.0.1")
 
@@ -96,12 +96,13 @@ def others(cluster: Cluster, machine: Machine) -> Iterator[Listener]:
     yield from on(None, machine.ssh.port, program="sshd")
     balancer = balancer_of(cluster)
     balances = Role(cluster.balancer) in machine.roles
-    if balancer and balances:
-        address = None if health_is_public(cluster) else LOOPBACK
+    if balancer and cluster.runs_balancer(machine):
+        # A worker's own is asked by nobody else.
+        address = None if balances and health_is_public(cluster) else LOOPBACK
         yield from on(address, HEALTH_PORT, program=f"{balancer.title}'s health page")
     if balances and waiting.is_used(cluster):
         yield from on(machine.address, waiting.PEERS_PORT, program="HAProxy's peers")
-    if machine.roles & {Role.CONTROL_PLANE, Role.WORKER}:
+    if machine.is_node:
         yield from on(None, 10250, program="kubelet")
         yield from on(LOOPBACK, 10248, program="kubelet")
         yield from on(None, 10256, program="kube-proxy")
@@ -112,6 +113,6 @@ def others(cluster: Cluster, machine: Machine) -> Iterator[Listener]:
         yield from on(None, APISERVER_PORT, program="the apiserver")
         yield from on(LOOPBACK, 10257, program="the controller manager")
         yield from on(LOOPBACK, 10259, program="the scheduler")
-    if Role(Role.ETCD if cluster.etcd.topology is EtcdTopology.EXTERNAL else Role.CONTROL_PLANE) in machine.roles:
+    if machine in cluster.etcd_members:
         yield from on(machine.address, etcd.CLIENT_PORT, etcd.PEER_PORT, program="etcd")
         yield from on(LOOPBACK, etcd.CLIENT_PORT, etcd.METRICS_PORT, program="etcd")

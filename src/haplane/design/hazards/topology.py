@@ -8,7 +8,7 @@ from haplane.design.cuts import promise_broken
 from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding
 from haplane.design.hazards.registry import error, hazard, warning
-from haplane.model.cluster import BalancerRole, Cluster, EtcdTopology, Loss, Machine
+from haplane.model.cluster import BalancerRole, Cluster, Loss, Machine
 
 
 @hazard("topo-too-few-nodes")
@@ -17,7 +17,7 @@ def check_one_machine_can_be_lost(design: Design) -> Iterator[Finding]:
     cluster = design.cluster
     where = cluster.where("machines")
     nodes, members, balancers = len(cluster.control_plane), len(cluster.etcd_members), len(cluster.balancers)
-    external = cluster.etcd.topology is EtcdTopology.EXTERNAL
+    external = not cluster.is_stacked
     accept = "or accept topo-too-few-nodes with the reason that this cluster need not survive a machine"
     if external and nodes == 2:
         because = "there are 2 control-plane machines: once one is lost or being upgraded, a single apiserver is left"

@@ -6,7 +6,6 @@ from ipaddress import ip_address
 
 from haplane.model.cluster import Address, Cluster, Machine
 from haplane.observe.preflight import perl
-from haplane.observe.preflight.meeting import shares_vip
 from haplane.observe.preflight.probe import Asking, Host, Trip
 
 ECHOES = 40
@@ -23,7 +22,7 @@ def peers_of(cluster: Cluster, machine: Machine) -> tuple[Machine, ...]:
 def command(cluster: Cluster, machine: Machine, host: Host) -> str:
     arguments: list[tuple[object, ...]] = [("interface", host.interface_of(machine.address)), ("count", ECHOES)]
     arguments += [("peer", peer.address, peer.ssh.port) for peer in peers_of(cluster, machine)]
-    if shares_vip(cluster, machine):
+    if machine in cluster.vip_sharers:
         # One that has the address does not hear its own answer.
         arguments += [("free", vip.ip) for vip in cluster.endpoint.vips if not host.holds(vip.ip)]
     return perl.command("ask", arguments)

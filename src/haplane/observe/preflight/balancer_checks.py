@@ -11,16 +11,8 @@ from haplane.design.hazards.effective import Told
 from haplane.design.hazards.finding import Severity
 from haplane.design.hazards.listening import clients_line
 from haplane.model.cluster import APISERVER_PORT, BalancerProgram, EndpointOwner
-from haplane.observe.preflight.check import (
-    NotTried,
-    Said,
-    Seen,
-    Trouble,
-    balancers,
-    check,
-    control_plane,
-    run_a_balancer,
-)
+from haplane.model.roles import balancers, control_plane, run_a_balancer
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check
 from haplane.observe.preflight.firewall import Packet, dropping_rule
 from haplane.observe.preflight.installed import KEEPALIVED_FILE, MOST_BYTES
 from haplane.observe.preflight.keepalived_checks import is_as_designed

@@ -9,7 +9,7 @@ from enum import StrEnum
 from haplane.components.base import View
 from haplane.design.design import Design
 from haplane.design.hazards.finding import Finding, Severity
-from haplane.model.cluster import Cluster, Machine, Role
+from haplane.model.cluster import Cluster, Machine
 from haplane.observe.preflight.probe import SLOW, Part, Probe
 
 
@@ -142,39 +142,3 @@ def check(
         return Check(name, hazard, sentence, cure, needs, concerns, judge)
 
     return made
-
-
-# ---- which machines ----
-
-
-def changed(cluster: Cluster, machine: Machine) -> bool:
-    """Those on which something is installed."""
-    return machine in cluster.managed
-
-
-def everyone(cluster: Cluster, machine: Machine) -> bool:
-    return True
-
-
-def nodes(cluster: Cluster, machine: Machine) -> bool:
-    return bool(machine.roles & {Role.CONTROL_PLANE, Role.WORKER})
-
-
-def etcd_members(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.etcd_members
-
-
-def control_plane(cluster: Cluster, machine: Machine) -> bool:
-    return Role.CONTROL_PLANE in machine.roles
-
-
-def balancers(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.balancers
-
-
-def run_a_balancer(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.running_balancer
-
-
-def vip_sharers(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.vip_sharers

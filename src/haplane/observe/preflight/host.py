@@ -11,12 +11,16 @@ from ipaddress import ip_address, ip_interface
 
 from haplane.components.etcd import MEMBERSHIP as ETCD_MEMBERSHIP
 from haplane.components.etcd import PKI as ETCD_PKI
+from haplane.components.etcd_watch import UNIT_NAME
 from haplane.model.cluster import Address, Cluster, Machine
 from haplane.observe.facts import MEMBERSHIP
 from haplane.observe.preflight.probe import Host, Link, Listener, Module
 
 MODULES = ("overlay", "br_netfilter")
-UNITS = ("keepalived", "haproxy", "nginx", "containerd", "kubelet", "etcd")
+UNITS = (
+    *("keepalived", "haproxy", "nginx", "containerd", "kubelet", "etcd"),
+    UNIT_NAME.removesuffix(".service"),
+)
 # What an upgrade that nobody watches would restart.
 HOLDABLE = ("keepalived", "haproxy", "nginx", "containerd")
 

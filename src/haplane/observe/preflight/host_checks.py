@@ -9,21 +9,12 @@ from statistics import median_low
 from haplane.components import waiting
 from haplane.components.addons import FLANNEL_HEALTH_PORT
 from haplane.components.balancer import balancer_of
-from haplane.components.base import HEALTH_PORT, health_is_public
+from haplane.components.base import HEALTH_PORT, health_is_public, loopbacks
 from haplane.design.hazards.finding import Severity
 from haplane.model.bundle import Addon
 from haplane.model.cluster import APISERVER_PORT, Cluster, Machine, Role
-from haplane.observe.preflight.check import (
-    NotTried,
-    Said,
-    Seen,
-    Trouble,
-    balancers,
-    changed,
-    check,
-    etcd_members,
-    nodes,
-)
+from haplane.model.roles import balancers, etcd_members, managed, nodes
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check
 from haplane.observe.preflight.host import HOLDABLE, MODULES, UNITS
 from haplane.observe.preflight.meeting import PEERS_PORT
 from haplane.observe.preflight.probe import Listener, Part, Probe
@@ -54,7 +45,7 @@ def _repeated(seen: Seen, noun: str, value: Callable[[str, Probe], str]) -> Iter
     hazard="host-identity",
     sentence="every machine has a name of its own",
     cure="give each machine its own name: hostnamectl hostname NAME",
-    concerns=changed,
+    concerns=managed,
 )
 def hostname_unique(seen: Seen) -> Iterator[Said]:
     yield from _repeated(seen, "the host name", lambda _, probe: probe.host.hostname.lower())
@@ -65,7 +56,7 @@ def hostname_unique(seen: Seen) -> Iterator[Said]:
     hazard="host-identity",
     sentence="every machine has its own machine-id",
     cure="on each copy: rm /etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot",
-    concerns=changed,
+    concerns=managed,
 )
 def machine_id_unique(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -79,7 +70,7 @@ def machine_id_unique(seen: Seen) -> Iterator[Said]:
     hazard="host-identity",
     sentence="every machine has its own product_uuid",
     cure="give each virtual machine its own UUID in the hypervisor",
-    concerns=changed,
+    concerns=managed,
 )
 def product_uuid_unique(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -95,7 +86,7 @@ def product_uuid_unique(seen: Seen) -> Iterator[Said]:
     hazard="host-identity",
     sentence="every machine has its own MAC address",
     cure="give each virtual machine its own MAC address in the hypervisor",
-    concerns=changed,
+    concerns=managed,
 )
 def mac_unique(seen: Seen) -> Iterator[Said]:
     def mac(name: str, probe: Probe) -> str:
@@ -112,7 +103,7 @@ def mac_unique(seen: Seen) -> Iterator[Said]:
     "system-supported",
     sentence="the operating system is Debian 12 or 13, or Ubuntu 24.04",
     cure="install one of them, or leave the machine out",
-    concerns=changed,
+    concerns=managed,
 )
 def system_supported(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -141,7 +132,7 @@ def architecture_equal(seen: Seen) -> Iterator[Said]:
     "init-is-systemd",
     sentence="systemd runs the machine",
     cure="install systemd-sysv and reboot",
-    concerns=changed,
+    concerns=managed,
 )
 def init_is_systemd(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -157,7 +148,7 @@ _LOOPBACK = frozenset({FLANNEL_HEALTH_PORT, 2381, 10248, 10249, 10257, 10259})
 def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
     """The ports that components will have on a machine -> the program that has them then."""
     ports: dict[int, str] = {}
-    if machine.roles & {Role.CONTROL_PLANE, Role.WORKER}:
+    if machine.is_node:
         ports |= {10250: "kubelet", 10248: "kubelet"}
         if Addon.KUBE_PROXY in cluster.addons:
             ports |= {10249: "kube-proxy", 10256: "kube-proxy"}
@@ -167,7 +158,7 @@ def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
         ports |= {APISERVER_PORT: "kube-apiserver", 10257: "kube-controller-manager", 10259: "kube-scheduler"}
     if machine in cluster.etcd_members:
         ports |= dict.fromkeys((2379, 2380, 2381), "etcd")
-    if machine in cluster.running_balancer:
+    if cluster.runs_balancer(machine):
         if balancer := balancer_of(cluster):
             ports |= dict.fromkeys((cluster.endpoint.port, HEALTH_PORT), balancer.name)
         if balancer and machine in cluster.balancers and waiting.is_used(cluster):
@@ -180,7 +171,7 @@ def owners(cluster: Cluster, machine: Machine) -> Mapping[int, str]:
     hazard="lb-port-clash",
     sentence="no other program has a port that the cluster needs",
     cure="stop that program or give it another port; endpoint.port in cluster.yaml can be another one, too",
-    concerns=changed,
+    concerns=managed,
 )
 def ports_free(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -191,7 +182,8 @@ def ports_free(seen: Seen) -> Iterator[Said]:
         for one in dict.fromkeys(probe.host.listeners):
             owner = needed.get(one.port, "")
             # The kernel keeps 15 characters of a program's name.
-            if not owner or one.program == owner[:15] or not _in_the_way(one, seen.cluster):
+            machine = seen.cluster.machines[name]
+            if not owner or one.program == owner[:15] or not _in_the_way(one, seen.cluster, machine):
                 continue
             if not one.program and probe.host.is_member:
                 yield NotTried(name, f"who has port {one.port} cannot be seen")
@@ -199,10 +191,18 @@ def ports_free(seen: Seen) -> Iterator[Said]:
                 yield Trouble(name, f"{one.program or 'an unknown program'} has port {one.port}, which {owner} needs")
 
 
-def _in_the_way(listener: Listener, cluster: Cluster) -> bool:
+def _in_the_way(listener: Listener, cluster: Cluster, machine: Machine) -> bool:
     address = listener.address.strip("[]").partition("%")[0]
-    on_loopback = _LOOPBACK if health_is_public(cluster) else _LOOPBACK | {HEALTH_PORT}
-    return listener.port not in on_loopback or address in ("*", "0.0.0.0", "::", "127.0.0.1")
+    on_loopback = {"*", "0.0.0.0", "::", "127.0.0.1", *map(str, loopbacks(cluster))}
+    return listener.port not in _on_loopback(cluster, machine) or address in on_loopback
+
+
+def _on_loopback(cluster: Cluster, machine: Machine) -> frozenset[int]:
+    """Ports that the cluster needs on the machine's loopback alone."""
+    if cluster.runs_balancer(machine) and machine not in cluster.balancers:
+        # A worker's own, for itself.
+        return _LOOPBACK | {HEALTH_PORT, cluster.endpoint.port}
+    return _LOOPBACK if health_is_public(cluster) else _LOOPBACK | {HEALTH_PORT}
 
 
 # ---- kernel ----
@@ -279,7 +279,7 @@ def cgroup_driver(seen: Seen) -> Iterator[Said]:
     hazard="net-conntrack-full",
     sentence="there is room for new connections in the kernel's table",
     cure="raise net.netfilter.nf_conntrack_max",
-    concerns=changed,
+    concerns=managed,
 )
 def conntrack_room(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -300,7 +300,7 @@ def conntrack_room(seen: Seen) -> Iterator[Said]:
     hazard="host-clock",
     sentence=f"all clocks are within {CLOCK_WARNING_S} s of each other",
     cure="apt-get install chrony; chronyc makestep",
-    concerns=changed,
+    concerns=managed,
     needs=Part.CLOCK,
 )
 def clocks_agree(seen: Seen) -> Iterator[Said]:
@@ -329,7 +329,7 @@ def clocks_agree(seen: Seen) -> Iterator[Said]:
     hazard="host-clock",
     sentence="every clock is kept right by NTP",
     cure="apt-get install chrony, and let it reach its servers (chronyc sources)",
-    concerns=changed,
+    concerns=managed,
 )
 def clock_synchronised(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -349,7 +349,7 @@ def clock_synchronised(seen: Seen) -> Iterator[Said]:
     hazard="topo-reboot-storm",
     sentence="no unattended upgrade restarts what the cluster runs on",
     cure="apt-mark hold PACKAGE",
-    concerns=changed,
+    concerns=managed,
 )
 def packages_held(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -402,7 +402,7 @@ def zone_labelled(seen: Seen) -> Iterator[Said]:
     hazard="topo-single-provider",
     sentence="name servers and gateways are more than one",
     cure="add a second one, or accept it with a reason: accept: {topo-single-provider: ...}",
-    concerns=changed,
+    concerns=managed,
 )
 def more_than_one_provider(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
@@ -416,11 +416,15 @@ def more_than_one_provider(seen: Seen) -> Iterator[Said]:
     hazard="host-not-enabled",
     sentence="what runs now runs again after a power loss",
     cure="systemctl enable UNIT, or haplane apply",
-    concerns=changed,
+    concerns=managed,
 )
 def units_enabled(seen: Seen) -> Iterator[Said]:
+    exists = any(probe.host.is_node for probe in seen.all.values())
     for name, probe in seen.machines.items():
-        if not probe.host.is_member:
+        machine = seen.cluster.machines[name]
+        # What only balances remembers nothing of the cluster.
+        remembers = machine.is_node or etcd_members(seen.cluster, machine)
+        if not (probe.host.is_member if remembers else exists):
             yield NotTried(name, "no cluster was made there yet")
             continue
         needed = {one.unit.removesuffix(".service") for one in seen.design.components(name).values()}

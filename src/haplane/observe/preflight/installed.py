@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from haplane.components import keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
 from haplane.design.design import Design
@@ -16,7 +17,7 @@ from haplane.observe.preflight.probe import Access, Checked, Encryption, Install
 PKI = "/etc/kubernetes/pki"
 # What all control-plane machines have in common.
 SHARED_KEYS = tuple(f"{PKI}/{name}" for name in ("ca.crt", "front-proxy-ca.crt", "sa.pub", "etcd/ca.crt"))
-KEEPALIVED_FILE = "/etc/keepalived/keepalived.conf"
+KEEPALIVED_FILE = keepalived.CONFIG_FILE
 COMPONENTS = ("haproxy", "nginx", "keepalived")
 # Of a ruleset or a file; what is longer is cut there.
 MOST_BYTES = 400_000

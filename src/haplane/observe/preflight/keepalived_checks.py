@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from haplane.components import keepalived
 from haplane.components.balancer import balancer_of
 from haplane.design.hazards.finding import Severity
-from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check, vip_sharers
+from haplane.model.roles import vip_sharers
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check
 from haplane.observe.preflight.installed import KEEPALIVED_FILE
 from haplane.observe.preflight.keepalived_file import SECRET, Dialect, Script, dialects, parse, scripts
 from haplane.observe.preflight.probe import Installed, Part

@@ -1,8 +1,8 @@
 # All machines run this at the same moment. Each listens on its ports and for VRRP, connects to the others' ports and
-# sends them a VRRP packet that every VRRP router ignores.
+# sends them a VRRP packet that every VRRP router ignores, and a datagram that every VXLAN ignores.
 #
 # Arguments, tab-separated: interface NAME | self ADDRESS | peer ADDRESS | group ADDRESS | listen ADDRESS PORT |
-# connect ADDRESS PORT | again ADDRESS PORT TIMES | seconds N. Prints `ready` when it listens, and begins when it reads a
+# connect ADDRESS PORT | again ADDRESS PORT TIMES | datagrams OWN PORT | datagram ADDRESS PORT | seconds N. Prints `ready` when it listens, and begins when it reads a
 # line. again: so many connections, each of which counts, as what is in front of it may send each elsewhere.
 use Socket qw(:all);
 use IO::Handle;
@@ -70,6 +70,25 @@ for my $own (map { $_->[1] } all_of("self")) {
     }
 }
 
+# Raw, so that it gets its copy where the kernel's VXLAN has the port, too; as that one, only of what firewalls let in.
+# Without the flag for a network's number (RFC 7348, 5) VXLAN drops it.
+my $WRAPPED = "\0" x 8 . "haplane";
+my (@catchers, %courier);
+for my $one (all_of("datagrams")) {
+    my (undef, $own, $port) = @$one;
+    my $v6 = family($own) == AF_INET6;
+    if (!socket(my $ear, family($own), SOCK_RAW, IPPROTO_UDP) or !socket(my $send, family($own), SOCK_DGRAM, 0)) {
+        say_failed("datagrams", "a raw socket: $!");
+    }
+    elsif (!bind($ear, socket_address($own, 0)) or !bind($send, socket_address($own, 0))) {
+        say_failed("datagrams", "bind to $own: $!");
+    }
+    else {
+        push @catchers, [$ear, $v6, $port];
+        $courier{$v6} = $send;
+    }
+}
+
 # ---- together ----
 
 print "ready\n";
@@ -79,7 +98,7 @@ select($input, undef, undef, 30) or say_failed("all", "the other machines were n
 defined(scalar <STDIN>) or exit 0;
 
 my $end = now() + $seconds;
-my (%heard, %sent, %refusal, %trying, %state);
+my (%heard, %sent, %refusal, %trying, %state, %caught, %carried, %lost);
 my @wanted = map { [$_->[1], $_->[2]] } all_of("connect");
 my $next_packets = my $next_connects = 0;
 my (@again, %outcome);
@@ -91,7 +110,10 @@ while ((my $left = $end - now()) > 0) {
     if (now() >= $next_packets) {
         $next_packets = now() + 0.25;
         # Not in the last half second: what is sent late may arrive late.
-        if ($left > 0.5) { send_mark($_->[1], $_->[0] eq "group" ? "m" : "u") for all_of("peer"), all_of("group") }
+        if ($left > 0.5) {
+            send_mark($_->[1], $_->[0] eq "group" ? "m" : "u") for all_of("peer"), all_of("group");
+            send_datagram($_->[1], $_->[2]) for all_of("datagram");
+        }
     }
     if (now() >= $next_connects) {
         # A refusal may come from a machine that has only just begun to listen.
@@ -104,10 +126,11 @@ while ((my $left = $end - now()) > 0) {
         begin_again(@{shift @again});
     }
     my ($read, $write) = ("", "");
-    vec($read, fileno($_->[0]), 1) = 1 for @ears;
+    vec($read, fileno($_->[0]), 1) = 1 for @ears, @catchers;
     vec($write, fileno($_), 1) = 1 for values %trying, map { $_->[0] } values %counting;
     next if select($read, $write, undef, 0.05) <= 0;
     for my $ear (@ears) { hear(@$ear) if vec($read, fileno($ear->[0]), 1) }
+    for my $ear (@catchers) { catch(@$ear) if vec($read, fileno($ear->[0]), 1) }
     for my $key (keys %trying) { end_connect($key) if vec($write, fileno($trying{$key}), 1) }
     for my $key (keys %counting) { end_again($key) if vec($write, fileno($counting{$key}[0]), 1) }
 }
@@ -115,6 +138,9 @@ say_line("heard", split(/ /, $_)) for sort keys %heard;
 say_line("sent", $_) for sort keys %sent;
 say_line("refused", $_, $refusal{$_}) for sort keys %refusal;
 say_line("connect", @$_, $state{"@$_"} || "silent") for @wanted;
+say_line("caught", split(/ /, $_)) for sort keys %caught;
+say_line("carried", split(/ /, $_)) for sort keys %carried;
+say_line("failed", "datagram to $_", $lost{$_}) for sort keys %lost;
 $outcome{$_->[1]}{silent}++ for values %counting;
 for my $place (sort keys %outcome) {
     say_line("again", split(/ /, $place), map { $outcome{$place}{$_} || 0 } qw(open refused silent));
@@ -149,6 +175,23 @@ sub hear {
     if (length($body) >= 16 && substr($body, 8, 7) eq "haplane") { $heard{"$source 0 " . substr($body, 15, 1)} = 1 }
     # Only adverts: type 1.
     elsif (($first & 15) == 1) { $heard{"$source $router -"} = 1 }
+}
+
+sub send_datagram {
+    my ($address, $port) = @_;
+    my $socket = $courier{family($address) == AF_INET6} or return;
+    if (defined send($socket, $WRAPPED, 0, socket_address($address, $port))) { $carried{"$address $port"} = 1 }
+    else { $lost{$address} = "$!" }
+}
+
+sub catch {
+    my ($socket, $v6, $port) = @_;
+    my $from = recv($socket, my $packet, 2048, 0);
+    return unless defined $from && length($packet) >= ($v6 ? 8 : 20);
+    my $body = $v6 ? $packet : substr($packet, (ord($packet) & 15) * 4);
+    my $source = $v6 ? inet_ntop(AF_INET6, (unpack_sockaddr_in6($from))[1]) : inet_ntop(AF_INET, substr($packet, 12, 4));
+    return if length($body) < 8 || (unpack("nn", $body))[1] != $port || substr($body, 8) ne $WRAPPED;
+    $caught{"$source $port"} = 1;
 }
 
 sub begin_connect {

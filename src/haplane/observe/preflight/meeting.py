@@ -1,4 +1,4 @@
-"""All machines at the same moment: do VRRP packets and connections arrive, and who else speaks VRRP here?"""
+"""All machines at once: do VRRP packets, connections and packets of pods arrive, and who else speaks VRRP here?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from ipaddress import ip_address
 from haplane.components import waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.etcd import CLIENT_PORT, PEER_PORT
-from haplane.model.cluster import APISERVER_PORT, Address, Cast, Cluster, EndpointOwner, Machine, Role
+from haplane.model.bundle import Addon
+from haplane.model.cluster import (
+    APISERVER_PORT,
+    Address,
+    Cast,
+    Cluster,
+    EndpointOwner,
+    FlannelBackend,
+    Machine,
+    Role,
+)
 from haplane.observe.preflight import perl
 from haplane.observe.preflight.probe import Answers, Meeting, Packet
 
@@ -21,6 +31,10 @@ GROUPS = {4: "224.0.0.18", 6: "ff02::12"}  # RFC 9568, 5.1.1.2 and 5.1.2.2
 TIMES = 20
 LISTEN_S = 3
 LISTEN_SLOW_S = 10
+# UDP, of flannel's backend (flannel, Documentation/backends.md): the kernel's own number for VXLAN.
+VXLAN_PORT = 8472
+# So many others each node sends packets of pods to; in a larger cluster not everybody to everybody.
+MOST_NODES = 12
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ class Connection:
 def connections(cluster: Cluster) -> Iterator[Connection]:
     """Which machine must reach which port of which (kubernetes.io, ports and protocols). Each once."""
     everyone = tuple(cluster.machines.values())
-    nodes = tuple(one for one in everyone if one.roles & {Role.CONTROL_PLANE, Role.WORKER})
+    nodes = tuple(one for one in everyone if one.is_node)
     balancers = cluster.vip_sharers
     # Who shares the VIP asks whether it answers, too, after a change.
     clients = tuple(one for one in everyone if connects_to_endpoint(one) or one in balancers)
@@ -60,9 +74,39 @@ def connections(cluster: Cluster) -> Iterator[Connection]:
                     yield Connection(source.name, target.name, target.address, port, purpose)
 
 
+def wraps_pods(cluster: Cluster, machine: Machine) -> bool:
+    """Does it send packets of pods to other nodes in datagrams?"""
+    is_wrapped = Addon.FLANNEL in cluster.addons and cluster.kubernetes.flannel is FlannelBackend.VXLAN
+    return is_wrapped and machine.is_node
+
+
+def wrapped_from(cluster: Cluster, machine: Machine) -> tuple[tuple[Machine, Address, Address], ...]:
+    """Nodes whose datagrams are to arrive at this one, with the address they come from and the one they go to."""
+    return tuple((one, source, to) for one, source, to in _ways(cluster, machine, step=-1))
+
+
+def wrapped_to(cluster: Cluster, machine: Machine) -> tuple[Address, ...]:
+    """Addresses of nodes to which this one sends datagrams."""
+    return tuple(address for _, address, _ in _ways(cluster, machine, step=1))
+
+
+def _ways(cluster: Cluster, machine: Machine, *, step: int) -> Iterator[tuple[Machine, Address, Address]]:
+    """To those that follow it among the nodes, in a ring, or (-1) from those before it: other, its address, its own."""
+    if not wraps_pods(cluster, machine):
+        return
+    nodes = cluster.nodes
+    at = [one.name for one in nodes].index(machine.name)
+    for distance in range(1, min(MOST_NODES, len(nodes) - 1) + 1):
+        other = nodes[(at + step * distance) % len(nodes)]
+        for version in dict.fromkeys(network.version for network in cluster.kubernetes.pods):
+            theirs, own = other.address_of(version), machine.address_of(version)
+            if theirs and own:
+                yield other, theirs, own
+
+
 def connects_to_endpoint(machine: Machine) -> bool:
     """What is a balancer or a member of etcd alone does not."""
-    return bool(machine.roles & {Role.CONTROL_PLANE, Role.WORKER, Role.CLIENT})
+    return machine.is_node or Role.CLIENT in machine.roles
 
 
 def behind_another(cluster: Cluster) -> tuple[Machine, ...]:
@@ -77,14 +121,10 @@ def outer_addresses(cluster: Cluster, machine: Machine) -> tuple[Address, ...]:
     return tuple(vip.ip for vip in cluster.endpoint.vips if machine.address_of(vip.version))
 
 
-def shares_vip(cluster: Cluster, machine: Machine) -> bool:
-    return machine in cluster.vip_sharers
-
-
 def command(cluster: Cluster, machine: Machine, *, interface: str, seconds: float) -> str:
     """Says `ready`, and begins when it reads a line. interface: the one that has the machine's address."""
     arguments: list[tuple[object, ...]] = [("interface", interface), ("seconds", seconds)]
-    if shares_vip(cluster, machine):
+    if machine in cluster.vip_sharers:
         for version in sorted({vip.version for vip in cluster.endpoint.vips}):
             arguments += _vrrp(cluster, machine, version)
     wanted = tuple(connections(cluster))
@@ -95,6 +135,8 @@ def command(cluster: Cluster, machine: Machine, *, interface: str, seconds: floa
         mine |= dict.fromkeys((address, port) for address in machine.addresses)
     arguments += [("listen", *place) for place in mine]
     arguments += [("again", address, cluster.endpoint.port, TIMES) for address in outer_addresses(cluster, machine)]
+    arguments += [("datagrams", address, VXLAN_PORT) for address in machine.addresses if wraps_pods(cluster, machine)]
+    arguments += [("datagram", address, VXLAN_PORT) for address in wrapped_to(cluster, machine)]
     arguments += [("connect", one.address, one.port) for one in wanted if one.source == machine.name]
     return perl.command("meet", arguments)
 
@@ -123,6 +165,8 @@ def parse(output: str) -> Meeting:
         ),
         sent=frozenset(ip_address(values[0]) for key, values in rows if key == "sent"),
         connects={(ip_address(values[0]), int(values[1])): values[2] for key, values in rows if key == "connect"},
+        caught=frozenset(ip_address(values[0]) for key, values in rows if key == "caught"),
+        carried=frozenset(ip_address(values[0]) for key, values in rows if key == "carried"),
         again={
             (ip_address(values[0]), int(values[1])): Answers(*map(int, values[2:5]))
             for key, values in rows

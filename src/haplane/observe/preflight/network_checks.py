@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from haplane.components import etcd
 from haplane.components.base import join_host_port
 from haplane.design.hazards.finding import Severity
-from haplane.model.cluster import Cluster, EndpointOwner, Machine
+from haplane.model.cluster import Address, Cluster, EndpointOwner, Machine
+from haplane.model.roles import etcd_members, everyone, managed
 from haplane.observe.preflight.asking import peers_of
-from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, changed, check, etcd_members, everyone
-from haplane.observe.preflight.meeting import connections, connects_to_endpoint, outer_addresses
-from haplane.observe.preflight.probe import Part
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check
+from haplane.observe.preflight.meeting import (
+    VXLAN_PORT,
+    connections,
+    connects_to_endpoint,
+    outer_addresses,
+    wrapped_from,
+    wraps_pods,
+)
+from haplane.observe.preflight.probe import Part, Probe
 
 # Of 40 echoes 2: with keepalived's 3 adverts and HAProxy's checks it starts to matter.
 LOSS = 0.05
@@ -42,6 +50,36 @@ def ports_open(seen: Seen) -> Iterator[Said]:
         else:
             how = "no answer" if state == "silent" else state.lower()
             yield Trouble(one.source, f"port {one.port} of {one.target} ({one.purpose}): {how}")
+
+
+@check(
+    "pods-packets-arrive",
+    hazard="net-ports-closed",
+    sentence="packets of pods arrive from other nodes, wrapped as flannel wraps them",
+    cure=f"open UDP port {VXLAN_PORT} in the firewall between all nodes; or kubernetes: {{flannel: {{backend: "
+    "host-gw}}",
+    concerns=wraps_pods,
+    needs=Part.MEETING,
+)
+def pods_packets_arrive(seen: Seen) -> Iterator[Said]:
+    for name, probe in seen.machines.items():
+        for other, source, to in wrapped_from(seen.cluster, seen.cluster.machines[name]):
+            deaf = probe.meeting.failed.get("datagrams", "")
+            if why := deaf or _carried_none(seen.all.get(other.name), to):
+                yield NotTried(name, f"UDP port {VXLAN_PORT}, from {other.name}: {why}")
+            elif source not in probe.meeting.caught:
+                yield Trouble(name, f"no datagram of {other.name} to UDP port {VXLAN_PORT} of {to} arrived")
+
+
+def _carried_none(probe: Probe | None, to: Address) -> str:
+    """Why nothing was sent there; empty if something was."""
+    if probe is None:
+        return "it was not reached"
+    if Part.MEETING in probe.missing:
+        return probe.missing[Part.MEETING]
+    failed = probe.meeting.failed
+    why = failed.get(f"datagram to {to}", "") or failed.get("datagrams", "") or "it sent none"
+    return "" if to in probe.meeting.carried else why
 
 
 def _by_another(cluster: Cluster, machine: Machine) -> bool:
@@ -81,7 +119,7 @@ def endpoint_answers(seen: Seen) -> Iterator[Said]:
     "no-loss",
     sentence="packets between machines are not lost",
     cure="look at the interface's errors (ip -s link), the cable, the switch port, an overloaded hypervisor",
-    concerns=changed,
+    concerns=managed,
     needs=Part.ASKING,
 )
 def no_loss(seen: Seen) -> Iterator[Said]:
@@ -127,7 +165,7 @@ def etcd_timers_fit(seen: Seen) -> Iterator[Said]:
     hazard="net-mtu",
     sentence="interfaces of the cluster's network have the same MTU",
     cure="ip link set dev INTERFACE mtu N on all, and in the network's configuration",
-    concerns=changed,
+    concerns=managed,
 )
 def mtu_equal(seen: Seen) -> Iterator[Said]:
     found: dict[str, int] = {}
@@ -149,7 +187,7 @@ def mtu_equal(seen: Seen) -> Iterator[Said]:
     hazard="net-mtu",
     sentence="packets of full size pass between machines uncut",
     cure="find the hop with the smaller MTU (tracepath), and raise it or lower the machines'",
-    concerns=changed,
+    concerns=managed,
     needs=Part.ASKING,
 )
 def full_packets_pass(seen: Seen) -> Iterator[Said]:
@@ -171,7 +209,7 @@ def full_packets_pass(seen: Seen) -> Iterator[Said]:
     hazard="net-rp-filter",
     sentence="answers leave by the interface that the question came in by, or nobody minds",
     cure="net.ipv4.conf.all.rp_filter = 2, or a route by the same interface",
-    concerns=changed,
+    concerns=managed,
 )
 def rp_filter(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():

@@ -213,7 +213,8 @@ class Meeting:
     """What a machine heard and reached while all others did the same.
 
     connects: (address, port) -> open, silent, or what connect(2) said. sent: addresses that packets went to.
-    failed: what could not be tried -> why.
+    caught: addresses that datagrams of VXLAN's port came from; carried: those that such went to. failed: what could
+    not be tried -> why.
     """
 
     listened_s: float = 0.0
@@ -221,6 +222,8 @@ class Meeting:
     sent: frozenset[Address] = frozenset()
     connects: Mapping[tuple[Address, int], str] = field(default_factory=dict)
     again: Mapping[tuple[Address, int], Answers] = field(default_factory=dict)
+    caught: frozenset[Address] = frozenset()
+    carried: frozenset[Address] = frozenset()
     failed: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -53,6 +53,7 @@ CHECKS: tuple[Check, ...] = (
     balancer_checks.unknown_packets_answered,
     balancer_checks.policy_allows,
     network_checks.ports_open,
+    network_checks.pods_packets_arrive,
     network_checks.endpoint_answers,
     network_checks.no_loss,
     network_checks.etcd_timers_fit,

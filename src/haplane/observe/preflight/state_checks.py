@@ -14,7 +14,8 @@ from haplane.components.etcd import PKI as ETCD_PKI
 from haplane.components.etcd import leaves
 from haplane.components.kubernetes import certificate_names
 from haplane.design.hazards.finding import Severity
-from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, changed, check, control_plane, etcd_members
+from haplane.model.roles import control_plane, etcd_members, managed
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check
 from haplane.observe.preflight.installed import PKI, SHARED_KEYS
 from haplane.observe.preflight.probe import Host, Part
 
@@ -52,7 +53,7 @@ def disk_quick(seen: Seen) -> Iterator[Said]:
     hazard="cert-expiring",
     sentence="no certificate of the cluster ends soon",
     cure="on one machine after the other: kubeadm certs renew all, and restart its static pods",
-    concerns=changed,
+    concerns=managed,
 )
 def certificates_valid(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from haplane.components import keepalived
 from haplane.design.hazards.finding import Severity
 from haplane.model.cluster import Address, Cast, Machine
-from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check, everyone, vip_sharers
+from haplane.model.roles import everyone, vip_sharers
+from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check
 from haplane.observe.preflight.meeting import GROUPS
 from haplane.observe.preflight.probe import Meeting, Packet, Part, Probe
 
