@@ -33,8 +33,8 @@ from haplane.model.cluster import APISERVER_PORT, Cast, Cluster, Interface, Role
 
 INSTANCE = "api"
 CHECK_FILE = f"{LIBEXEC}/check-balancer"
-# Where there is no balancer, whose own it would be.
 CONFIG_FILE = "/etc/keepalived/keepalived.conf"
+# Where there is no balancer, whose own it would be.
 AUTHORITY = "/etc/keepalived/haplane-ca.crt"
 TOP_PRIORITY = 250
 # Systems whose keepalived (2.2.7, 2.2.8) refuses a fraction as the interval of a script; 2.3.2 reads it.
