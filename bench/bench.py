@@ -1,7 +1,7 @@
 """Measures what a user waits for, on this machine: `make bench`. Prints Markdown; nothing here passes or fails.
 
 First what needs no machine (pure, prober, scale); then a lab is made, measured (with against_ansible, rolling and
-waiting) and removed. Needs the bundle and the machine image (both are made if missing, and not counted).
+waiting) and removed, and labs of other topologies. Needs the bundle and the machine image (both are made if missing, and not counted).
 """
 
 from __future__ import annotations
@@ -20,43 +20,12 @@ import prober
 import pure
 import rolling
 import scale
+import topologies
 import waiting
-from measuring import HAPLANE, haplane, row, table
+from measuring import HAPLANE, haplane, lab_memory_mb, row, table
 
 REPEAT = 5
 NAME, SUBNET = "bench", "10.81.0.0/24"
-
-
-def lab_memory_mb() -> float:
-    """Proportional set size of every process in the lab's machines, pods included."""
-    total = 0.0
-    listed = subprocess.run(
-        ["podman", "ps", "--format", "{{.Pid}}", "--filter", f"label=haplane.lab={NAME}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    roots = {int(pid) for pid in listed.stdout.split()}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if _inside(process, roots):
-                for line in (process / "smaps_rollup").read_text().splitlines():
-                    if line.startswith("Pss:"):
-                        total += int(line.split()[1]) / 1024
-        except OSError:
-            continue
-    return total
-
-
-def _inside(process: Path, roots: set[int]) -> bool:
-    """Is one of the machines' first processes an ancestor?"""
-    pid = int(process.name)
-    while pid > 1:
-        if pid in roots:
-            return True
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        pid = int(stat.rpartition(")")[2].split()[1])
-    return False
 
 
 def main() -> None:
@@ -76,6 +45,7 @@ def main() -> None:
             drill(file)
         finally:
             subprocess.run([HAPLANE, "lab", "down", "--file", str(file)], capture_output=True, check=False)
+    topologies.main()
 
 
 def build_bundle(file: Path) -> None:
@@ -97,7 +67,7 @@ def lab(file: Path) -> None:
         peaks_mb.append(applied.peak_mb)
     row("lab up + apply, from no machine to three Ready nodes", built, "s", 1)
     time.sleep(20)
-    row("memory of the lab (proportional set size)", [lab_memory_mb()], "MB", 0)
+    row("memory of the lab (proportional set size)", [lab_memory_mb(NAME)], "MB", 0)
     for command in ("plan", "apply", "status"):
         runs = [haplane(command, *here) for _ in range(REPEAT)]
         row(f"haplane {command}, nothing changed", [run.wall_s for run in runs], "s")

@@ -59,3 +59,35 @@ def row(what: str, values: Sequence[float], unit: str, digits: int = 2) -> None:
     print(
         f"| {what} | {middle:.{digits}f} | {low:.{digits}f} | {high:.{digits}f} | {unit} | {len(values)} |", flush=True
     )
+
+
+def lab_memory_mb(lab: str) -> float:
+    """Proportional set size of every process in the lab's machines, pods included."""
+    total = 0.0
+    listed = subprocess.run(
+        ["podman", "ps", "--format", "{{.Pid}}", "--filter", f"label=haplane.lab={lab}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    roots = {int(pid) for pid in listed.stdout.split()}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if _inside(process, roots):
+                for line in (process / "smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += int(line.split()[1]) / 1024
+        except OSError:
+            continue
+    return total
+
+
+def _inside(process: Path, roots: set[int]) -> bool:
+    """Is one of the machines' first processes an ancestor?"""
+    pid = int(process.name)
+    while pid > 1:
+        if pid in roots:
+            return True
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return False

@@ -23,7 +23,14 @@ HTTP = Path(__file__).parent / "http.yaml"
 # What stands in it for the image that every node has.
 COREDNS_IMAGE = "IMAGE-OF-COREDNS"
 # What must hold on a machine as busy as one that runs a whole cluster; the rest is measured in docs/topologies.md.
-CERTAIN = ("no-write-lost", "reads-never-go-back", "register-linearizable", "watch-sees-all", "recovered")
+CERTAIN = (
+    "no-write-lost",
+    "reads-never-go-back",
+    "register-linearizable",
+    "watch-sees-all",
+    "one-controller-acts",
+    "recovered",
+)
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 # Of a pod's network, whose name server is the cluster's.
 LOOK_UP = """
