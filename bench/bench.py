@@ -1,7 +1,8 @@
 """Measures what a user waits for, on this machine: `make bench`. Prints Markdown; nothing here passes or fails.
 
 First what needs no machine (pure, prober, scale); then a lab is made, measured (with against_ansible, rolling and
-waiting) and removed, and labs of other topologies. Needs the bundle and the machine image (both are made if missing, and not counted).
+waiting) and removed, and labs of other topologies (topologies). Needs the bundle and the machine image (both are made
+if missing, and not counted).
 """
 
 from __future__ import annotations
