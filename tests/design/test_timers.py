@@ -95,7 +95,8 @@ def test_without_a_balancer_a_hung_apiserver_is_left_within_the_target() -> None
     cluster = replace(nodes(3, 2000), balanced_by=BalancerProgram.NONE)
     solution = solve(cluster, measured(cluster))
     assert worst_ms(cluster, solution.timers, "apiserver-hang") <= 2000
-    assert not solution.unmet
+    # An apiserver without etcd says so 3 s later, whatever the timers are.
+    assert [one.split(":")[0] for one in solution.unmet] == ["etcd-leader-death"]
 
 
 def test_a_generous_target_gives_no_advert_above_a_second() -> None:
