@@ -15,7 +15,7 @@ from haplane.probes.gaps import gaps
 from haplane.probes.history import HEALING, History
 from haplane.probes.prober.schedule import IDLE_PACE
 
-WINDOW_S = 3.0
+WINDOW_S = 2.0
 WINDOWS = 20
 # After the idle connections have been made, which keeps everybody busy.
 SETTLED_S = 0.2

@@ -44,7 +44,7 @@ REGISTER_RATE = 5.0
 WATCHES = 3
 LEASE_RATE = 2.0
 # The usual idle connections are made in a second; then a while in which nothing is broken.
-BEFORE_S = 4.5
+BEFORE_S = 3.5
 AFTER_S = 3.0
 # Until the first answers of the machine whose power is cut.
 PINGED_S = 0.3
