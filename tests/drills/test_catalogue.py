@@ -9,7 +9,7 @@ import pytest
 from tests.model.clusters import balanced_by
 
 from haplane.design.design import Design
-from haplane.drills.catalogue import DRILLS, ELSEWHERE, suite
+from haplane.drills.catalogue import DRILLS, ELSEWHERE, find, suite
 from haplane.model.cluster import BalancerProgram
 
 PAGE = Path(__file__).parents[2] / "docs" / "drills.md"
@@ -48,6 +48,10 @@ def test_without_a_balancer_an_apiserver_is_broken_where_clients_are() -> None:
     assert not {drill.name for drill in usual} & {"apiserver-hang", "apiserver-death", "haproxy-death"}
     assert len({drill.name for drill in every}) == len(every)
     assert {"apiserver-hang", "apiserver-death"} < {drill.name for drill in every}
+    # Nobody asks the others.
+    elsewhere = find("apiserver-hang")
+    assert elsewhere.must_move_vip(design, ["cp2"]) is False
+    assert elsewhere.may_fail(design, 2.0) == 4
     behind = Design(balanced_by(BalancerProgram.HAPROXY))
     assert hang.must_move_vip(behind, ["cp1"]) is False
     assert hang.may_fail(behind, 2.0) == 4

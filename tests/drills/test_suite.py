@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from tests.drills.planted import planted
+from tests.drills.test_holders import handed_over
 from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
@@ -63,3 +64,8 @@ def test_what_would_have_been_done_to_the_holder_is_left_out(monkeypatch: pytest
     played = asyncio.run(play_for(shuffled(drills, 1), asked, within_s=0.2))
     assert [(one.drill.name, one.why_not) for one in played] == [("cut-backup", "")]
     assert "the VIP moved not once in" in stayed(cast(Any, played))
+
+
+def test_moves_of_the_vip_are_counted() -> None:
+    played = [SimpleNamespace(results=[SimpleNamespace(history=one) for one in (planted(), handed_over(0.01))])]
+    assert stayed(cast(Any, played)) == "the VIP moved needlessly 1 time in 0.8 min of 2 drills that spared its holder"

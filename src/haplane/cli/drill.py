@@ -260,6 +260,8 @@ def chaos(
     wanted = catalogue.ending(design, spares_holder=spare_holder)
     if not wanted:
         raise UsageError("no drill of this design has an end that is known", where=str(file))
+    if spare_holder and not design.cluster.vip_sharers:
+        raise UsageError("no machine of this design holds a VIP that could be spared", where=str(file))
     folder = out or file.parent / "drills" / f"report-{_now():%Y%m%dT%H%M%S}"
 
     async def work(terminal: Terminal) -> SuiteReport:

@@ -352,7 +352,7 @@ def _leave_hung(design: Design, why: str) -> Link:
     # It asks etcd every half of the timeout at most, and says what it heard last (storagebackend/factory/etcd3.go).
     said_s = 1.5 * _flag_s(design.cluster, "apiServer", READYCHECK, 2)
     # Whoever asks again is counted by the one who calls.
-    *moves, _ = (_check_is_refused(vrrp[holder]), *holder_resigns(*rivals, REQUEST_INTERVAL_S))
+    *moves, _ = (_check_times_out_on(vrrp[holder]), *holder_resigns(*rivals, REQUEST_INTERVAL_S))
     return Link(
         MOVE,
         # Mostly the VIP is elsewhere.

@@ -121,7 +121,8 @@ class Drill:
         return self.failed_at_most
 
     def _stops_whom_all_ask(self, design: Design) -> bool:
-        return _leads_straight(design) and self.budget.startswith(("apiserver", "etcd"))
+        where_all_are = self.who is Who.VIP_HOLDER or self.budget.startswith("etcd")
+        return _leads_straight(design) and where_all_are and self.budget.startswith(("apiserver", "etcd"))
 
     def is_survived(self, design: Design, machines: Sequence[str]) -> bool:
         """Does the API go on without these machines?"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -76,10 +77,15 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: boo
 def stayed(played: Sequence[Played]) -> str:
     """A sentence: how often the VIP moved in all that was seen."""
     histories = [result.history for one in played for result in one.results]
-    moves = sum(len(holders.moves(history)) for history in histories)
+    moves = sum(_moves(history) for history in histories)
     watched_s = sum(end.t - header.t for history in histories if (end := history.end) and (header := history.header))
-    times = "not once" if not moves else f"{moves} time{'s' if moves > 1 else ''}, needlessly"
+    times = "not once" if not moves else f"needlessly {moves} time{'s' if moves > 1 else ''}"
     return f"the VIP moved {times} in {watched_s / 60:.1f} min of {len(histories)} drills that spared its holder"
+
+
+def _moves(history: History) -> int:
+    """Of the address that moved most: two VIPs move together."""
+    return max(Counter(move.address for move in holders.moves(history)).values(), default=0)
 
 
 async def watch_quietly(asked: Asked, windows: int) -> History | None:

@@ -12,7 +12,7 @@ from haplane.model.cluster import EndpointOwner
 from haplane.observe.facts import LOADED
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
-from haplane.phases.gates import api_answers, vip_is_shared
+from haplane.phases.gates import api_answers, one_shares_the_vip
 
 
 class StartBalancer(Phase):
@@ -85,7 +85,7 @@ class StartVip(Phase):
 
     async def gate(self, context: Context, machine: str) -> None:
         # One that has just started settles for seconds: was the next one the holder, nobody would take the VIP from it.
-        await vip_is_shared(context, machine)
+        await one_shares_the_vip(context, [machine])
         await api_answers(context, machine, context.cluster.endpoint.vip.ip, context.cluster.endpoint.port)
 
     async def _switch_backup(self, context: Context, do: Change) -> None:

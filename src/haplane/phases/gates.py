@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from haplane.components import etcd, keepalived
 from haplane.components.balancer import balancer_of
@@ -14,6 +15,7 @@ from haplane.observe.facts import AUTHORITY
 from haplane.phases.context import Context
 
 TIMEOUT_S = 60
+SHARING = frozenset({"MASTER", "BACKUP"})
 AGREEING = 4
 KUBELET_IS_WELL = "curl --silent --fail --max-time 2 --output /dev/null http://localhost:10248/healthz"
 
@@ -100,22 +102,25 @@ done
         )
 
 
-async def vip_is_shared(context: Context, machine: str) -> None:
-    """Its keepalived is MASTER or BACKUP: where it settles still, or a check of it fails, nobody could take the VIP.
+async def one_shares_the_vip(context: Context, machines: Sequence[str]) -> None:
+    """The keepalived of one of them is MASTER or BACKUP: where it settles still, or a check fails, it takes no VIP.
 
     Raises HaplaneError after TIMEOUT_S.
     """
-    remote = context.remotes[machine]
-    state, end = "", time.monotonic() + TIMEOUT_S
-    while time.monotonic() < end:
-        done = await remote.run(keepalived.STATUS_COMMAND, check=False, shown_as="ask keepalived for its state")
-        state = keepalived.parse_state(done.stdout)
-        if state in ("MASTER", "BACKUP"):
-            return
+
+    async def state(machine: str) -> str:
+        asked = context.remotes[machine].run(keepalived.STATUS_COMMAND, check=False, shown_as="ask keepalived's state")
+        return keepalived.parse_state((await asked).stdout)
+
+    end = time.monotonic() + TIMEOUT_S
+    while not SHARING & {*(states := await asyncio.gather(*map(state, machines)))}:
+        if time.monotonic() > end:
+            names = " nor ".join(machines)
+            are = ", ".join(f"{name}: {said or 'silent'}" for name, said in zip(machines, states, strict=True))
+            raise HaplaneError(
+                f"{'neither ' if len(machines) > 1 else ''}{names} could take the VIP",
+                where=", ".join(machines),
+                why=f"for {TIMEOUT_S} s no keepalived there was MASTER or BACKUP ({are}); in FAULT a check of it fails",
+                hint="journalctl -u keepalived -n 50 there; haplane status shows each view",
+            )
         await asyncio.sleep(0.3)
-    raise HaplaneError(
-        f"after its change, {machine} cannot take the VIP: its keepalived is {state or 'silent'}",
-        where=machine,
-        why=f"for {TIMEOUT_S} s neither MASTER nor BACKUP; FAULT says that a check of it fails",
-        hint=f"on {machine}: journalctl -u keepalived -n 50; haplane status shows each view",
-    )

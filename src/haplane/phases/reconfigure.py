@@ -20,13 +20,16 @@ from haplane.model.cluster import APISERVER_PORT, BalancerProgram
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.change import Change
 from haplane.phases.context import Context, Phase
-from haplane.phases.gates import api_answers, vip_is_shared
+from haplane.phases.gates import api_answers, one_shares_the_vip
 
 # However haplane ends, the balancers send clients to the machine again after this long.
 DRAINED_AT_MOST_S = 600
 # A request that is under way when its server is drained has this long; what takes longer is a watch, and resumes.
 SETTLE_S = 1.0
 HEALTHY_WITHIN_S = 120
+
+# What clients' requests need on the machine that they are sent to.
+SERVING = frozenset({"etcd", "kube-apiserver"})
 
 MANIFESTS = "/etc/kubernetes/manifests"
 NEW = f"{RUN}/manifests"
@@ -167,21 +170,26 @@ class ReconfigureNodes(Phase):
         async def reconfigure() -> None:
             do.remember(design)
             differing = (await do.sh(DIFFERING, shown_as="kubeadm init phase control-plane all --dry-run")).stdout
-            if differing.split():
+            if SERVING & {*differing.split()}:
                 async with _drained(context, do):
-                    await do.job("reconfigure", REPLACE, shown_as=f"replace {', '.join(differing.split())}")
-            else:
-                # An apply that died here may have left it drained, and its job has done the rest.
-                await _end_drain(context, do.machine)
+                    await replace(differing)
+                return
+            # An apply that died here may have left it drained, and its job has done the rest.
+            await _end_drain(context, do.machine)
+            if differing.split():
+                await replace(differing)
 
-        drains = _drain(context, do.machine) is not None
-        meanwhile = "with no new client sent there" if drains else "while new clients are still sent there"
+        async def replace(differing: str) -> None:
+            await do.job("reconfigure", REPLACE, shown_as=f"replace {', '.join(differing.split())}")
+
+        drain = _drain(context, do.machine)
+        meanwhile = drain.meanwhile if drain else "while new clients are still sent there"
         await do.do(f"replace the static pods that this changes, one after the other, {meanwhile}", reconfigure)
 
     async def gate(self, context: Context, machine: str) -> None:
         await _answers(context, machine)
-        if machine in context.having("keepalived"):
-            await vip_is_shared(context, machine)
+        if _others_by_the_vip(context, machine):
+            await one_shares_the_vip(context, [machine])
 
 
 @asynccontextmanager
@@ -192,6 +200,8 @@ async def _drained(context: Context, do: Change) -> AsyncIterator[None]:
         yield
         await _answers(context, do.machine)
         return
+    if others := _others_by_the_vip(context, do.machine):
+        await one_shares_the_vip(context, others)
     # The timer first: nobody stays drained because haplane died.
     timer = _drain_timer(do.machine)
     later = f"systemd-run --quiet --on-active={DRAINED_AT_MOST_S} --unit={timer} /bin/sh -c {shlex.quote(drain.end)}"
@@ -215,11 +225,15 @@ async def _answers(context: Context, machine: str) -> None:
 
 @dataclass(frozen=True)
 class _Drain:
-    """What keeps new clients away from one machine's apiserver, and what sends them there again; where it is run."""
+    """What keeps new clients away from one machine's apiserver, and what sends them there again; where it is run.
+
+    meanwhile: what a plan says of it.
+    """
 
     begin: str
     end: str
     machines: tuple[str, ...]
+    meanwhile: str
 
 
 def _drain(context: Context, machine: str) -> _Drain | None:
@@ -227,12 +241,19 @@ def _drain(context: Context, machine: str) -> _Drain | None:
     cluster = context.cluster
     if cluster.balanced_by is BalancerProgram.HAPROXY:
         begin, end = (haproxy.set_server_command(machine, state) for state in ("drain", "ready"))
-        return _Drain(begin, end, context.of(cluster.running_balancer))
-    sharers = context.having("keepalived")
-    if cluster.balanced_by is BalancerProgram.NONE and machine in sharers and len(sharers) > 1:
-        # The VIP leads straight to an apiserver: another machine's meanwhile.
-        return _Drain("systemctl stop keepalived", "systemctl start keepalived", (machine,))
+        return _Drain(begin, end, context.of(cluster.running_balancer), "with no new client sent there")
+    if _others_by_the_vip(context, machine):
+        stop, start = "systemctl stop keepalived", "systemctl start keepalived"
+        return _Drain(stop, start, (machine,), "with the VIP on another machine")
     return None
+
+
+def _others_by_the_vip(context: Context, machine: str) -> tuple[str, ...]:
+    """Where the VIP leads straight to an apiserver: who could have it while this machine's is replaced."""
+    sharers = context.having("keepalived")
+    if context.cluster.balanced_by is not BalancerProgram.NONE or machine not in sharers:
+        return ()
+    return tuple(name for name in sharers if name != machine)
 
 
 async def _end_drain(context: Context, machine: str) -> None:
