@@ -225,6 +225,23 @@ def test_packets_of_pods_that_do_not_arrive_are_found_where_they_were_sent() -> 
     assert judged(check, probes | {"w1": replace(deaf, meeting=without_raw)}, cluster)["w1"] == "not tried"
 
 
+def test_a_sender_whose_own_firewall_forbids_packets_of_pods_is_to_blame() -> None:
+    cluster, probes = pods_fleet()
+    to = ip_address("192.0.2.21")
+    meeting = probes["cp2"].meeting
+    forbids = replace(meeting, carried=meeting.carried - {to}, failed={f"datagram to {to}": "Operation not permitted"})
+    deaf = replace(probes["w1"].meeting, caught=probes["w1"].meeting.caught - {ip_address("192.0.2.12")})
+    found = judged(
+        "pods-packets-arrive",
+        probes | {"cp2": replace(probes["cp2"], meeting=forbids), "w1": replace(probes["w1"], meeting=deaf)},
+        cluster,
+    )
+    assert found == {"cp1": "passed", "cp2": "error", "cp3": "passed", "w1": "passed"}
+    no_way = replace(forbids, failed={f"datagram to {to}": "Network is unreachable"})
+    other = probes | {"cp2": replace(probes["cp2"], meeting=no_way)}
+    assert judged("pods-packets-arrive", other, cluster)["w1"] == "not tried"
+
+
 def test_packets_of_pods_are_wrapped_only_by_vxlan() -> None:
     cluster, _ = pods_fleet()
     routed = replace(cluster, kubernetes=replace(cluster.kubernetes, flannel=FlannelBackend.HOST_GW))

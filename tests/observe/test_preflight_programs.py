@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -146,6 +148,36 @@ def test_a_machine_without_perl_says_so(tmp_path: Path) -> None:
     script = f"PATH={tmp_path}\n{timing.stall_command(0.2)}"
     with pytest.raises(perl.CouldNot, match="perl-base is not installed"):
         timing.parse_stall(sh(script.replace("command -v perl", "command -v haplane-no-perl")))
+
+
+CATCH = r"""
+use Socket qw(:all);
+use Time::HiRes qw(time sleep);
+sub now {{ return time }}
+my $WRAPPED = "\0" x 8 . "haplane";
+my %caught;
+{catch}
+socket(my $ear, AF_INET, SOCK_DGRAM, 0); bind($ear, pack_sockaddr_in(0, inet_aton("127.0.0.1")));
+socket(my $send, AF_INET, SOCK_DGRAM, 0);
+sub arrives {{
+    my ($from, $port) = @_;
+    # As a raw socket has it: the header of IP, that of UDP, and what is in it.
+    my $packet = pack("C", 0x45) . "\0" x 11 . inet_aton($from) . "\0" x 4 . pack("nnnn", 9, $port, 0, 0) . $WRAPPED;
+    send($send, $packet, 0, getsockname($ear));
+}}
+arrives("192.0.2.$_", 53) for 1 .. 100;
+arrives("192.0.2.12", 8472);
+catch($ear, "", 8472);
+print join(" ", keys %caught);
+"""
+
+
+def test_datagrams_behind_many_of_others_are_caught_at_once() -> None:
+    source = (Path(meeting.__file__).parent / "meet.pl").read_text()
+    found = re.search(r"^sub catch \{.*?^\}", source, re.MULTILINE | re.DOTALL)
+    assert found
+    assert sh(f"exec perl -e {shlex.quote(CATCH.format(catch=found[0]))}") == "192.0.2.12 8472"
+    assert max(map(len, source.splitlines())) <= 120
 
 
 # ---- two machines on one wire ----

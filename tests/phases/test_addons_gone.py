@@ -11,6 +11,7 @@ from tests.components.test_addons import with_worker
 from tests.model.clusters import three_nodes
 from tests.phases.test_workers import designed, found
 
+from haplane.components import addons
 from haplane.components.addons import MANIFESTS_FILE
 from haplane.design.design import identity
 from haplane.model.cluster import Cluster, Cni
@@ -21,16 +22,18 @@ from haplane.phases.addons_gone import PODS, RemoveAddOns, gone, objects, using_
 from haplane.phases.apply import _together, run_phases
 from haplane.phases.change import Step
 from haplane.phases.context import Context
+from haplane.phases.create import reset_script
 from haplane.phases.decide import decide
 from haplane.transport.ssh import Completed
 
 OURS = """\
-kube-flannel   kube-flannel-ds-abcde   true     Running
-kube-system    kube-apiserver-cp1      true     Running
-kube-system    coredns-5d78c9869d-x    <none>   Running
-default        migrated                <none>   Succeeded
+kube-flannel   kube-flannel-ds-abcde   true     Running     flannel
+kube-system    kube-apiserver-cp1      true     Running     <none>
+kube-system    coredns-5d78c9869d-x    <none>   Running     kube-dns
+default        migrated                <none>   Succeeded   <none>
 """
-WEB = "default        web-0                   <none>   Running\n"
+WEB = "default        web-0                   <none>   Running     <none>\n"
+UNUSED = ", as no pod has an address of the pods' network"
 BEFORE = with_worker()
 WITHOUT_FLANNEL = with_worker(cni=Cni.BRIDGE)
 
@@ -66,6 +69,9 @@ class Machine1:
     cluster: Cluster1
 
     async def run(self, script: str, *, stdin: bytes | None = None, **_: object) -> Completed:
+        # What takes time is overtaken by whoever does not wait for it.
+        for _turn in range(10 if "kubectl" in script else 1):
+            await asyncio.sleep(0)
         return Completed(self.cluster.answer(self.name, script, stdin), "", 0)
 
 
@@ -76,7 +82,9 @@ def manifests(cluster: Cluster) -> str:
 def context(after: Cluster, answers: Cluster1, *, dry: bool, facts: dict[str, Facts] | None = None) -> Context:
     was = facts or found(designed(BEFORE))
     now = {name: one for name, one in was.items() if name in after.machines}
-    nodes, workers = ({one.name: now[one.name] for one in some} for some in (after.control_plane, after.workers))
+    nodes, workers = (
+        {one.name: now[one.name] for one in some if one.name in now} for some in (after.control_plane, after.workers)
+    )
     return Context(
         cluster=after,
         design=designed(after),
@@ -95,29 +103,26 @@ def plan(after: Cluster, answers: Cluster1) -> list[tuple[str, str]]:
     return [(one.machine, one.sentence) for one in steps if one.phase == RemoveAddOns.title]
 
 
-def apply(after: Cluster, answers: Cluster1) -> None:
-    made = context(after, answers, dry=False)
+def apply(after: Cluster, answers: Cluster1, *, silent: str = "") -> None:
+    facts = {name: one for name, one in found(designed(BEFORE)).items() if name != silent}
+    made = context(after, answers, dry=False, facts=facts)
     steps: list[Step] = []
     asyncio.run(_together(phase := RemoveAddOns(), phase.machines(made), made, steps))
 
 
 def test_a_plan_says_what_is_deleted() -> None:
     steps = plan(without_any(), Cluster1(manifests(BEFORE)))
+    on_each = ["take away flannel's links and routes", "take away kube-proxy's rules", f"remove {MANIFESTS_FILE}"]
     assert steps == [
-        ("cp1", "delete flannel, kube-proxy, coredns from the cluster"),
-        ("cp1", "take away flannel's links and routes"),
-        ("cp1", f"remove {MANIFESTS_FILE}"),
-        ("cp2", "take away flannel's links and routes"),
-        ("cp2", f"remove {MANIFESTS_FILE}"),
-        ("cp3", "take away flannel's links and routes"),
-        ("cp3", f"remove {MANIFESTS_FILE}"),
+        ("cp1", f"delete flannel, kube-proxy, coredns from the cluster{UNUSED}"),
+        *((name, one) for name in ("cp1", "cp2", "cp3") for one in on_each),
     ]
 
 
 def test_flannel_alone_goes_and_names_start_anew() -> None:
     steps = plan(WITHOUT_FLANNEL, Cluster1(manifests(BEFORE)))
     assert steps == [
-        ("cp1", "delete flannel from the cluster"),
+        ("cp1", f"delete flannel from the cluster{UNUSED}"),
         ("cp1", "take away flannel's links and routes"),
         ("cp1", "start coredns anew, in whatever network there is then"),
         *((name, "take away flannel's links and routes") for name in ("cp2", "cp3", "w1")),
@@ -140,11 +145,16 @@ def test_only_what_the_file_has_no_more_is_deleted_and_no_namespace() -> None:
     }
 
 
+def kind_of(script: str) -> str:
+    signs = {"kubectl": "delete", "ip link delete": "links", "nft delete table": "rules"}
+    return next((kind for sign, kind in signs.items() if sign in script), "forget")
+
+
 def test_links_go_after_the_pods_and_the_manifests_at_last() -> None:
     cluster = Cluster1(manifests(BEFORE))
     apply(without_any(), cluster)
-    kinds = ["delete" if "kubectl" in one else "links" if "ip link" in one else "forget" for _, one, _ in cluster.done]
-    assert kinds == ["delete"] + ["links"] * 3 + ["forget"] * 3
+    kinds = [kind_of(one) for _, one, _ in cluster.done]
+    assert kinds[0] == "delete" and sorted(kinds[1:7]) == ["links"] * 3 + ["rules"] * 3 and kinds[7:] == ["forget"] * 3
     named = [one["metadata"]["name"] for one in yaml.safe_load_all(cluster.done[0][2])]
     assert "kube-flannel-ds" in named and "coredns" in named and "kube-flannel" not in named
 
@@ -194,3 +204,41 @@ def test_what_cannot_be_read_is_not_guessed() -> None:
 def test_pods_on_the_machines_network_and_those_that_have_ended_use_nothing() -> None:
     assert using_the_network(OURS) == ()
     assert using_the_network(OURS + WEB) == ("default/web-0",)
+
+
+def test_coredns_is_known_by_its_label_and_not_by_its_name() -> None:
+    assert using_the_network("kube-system coredns-autoscaler-x <none> Running <none>\n") != ()
+    assert using_the_network("default coredns-x <none> Running kube-dns\n") == ("default/coredns-x",)
+    assert using_the_network("kube-system resolver-x <none> Running kube-dns\n") == ()
+
+
+def test_kube_proxys_rules_go_with_it_and_stay_with_it() -> None:
+    cluster = Cluster1(manifests(BEFORE))
+    apply(without_any(), cluster)
+    assert {name for name, one, _ in cluster.done if kind_of(one) != "delete" and "ip6 kube-proxy" in one} == {
+        "cp1",
+        "cp2",
+        "cp3",
+    }
+    assert "kube-proxy" not in str(plan(WITHOUT_FLANNEL, Cluster1(manifests(BEFORE))))
+    assert addons.TAKE_PROXYS_RULES in reset_script()
+
+
+def test_pods_of_a_node_that_does_not_answer_are_not_waited_for() -> None:
+    cluster = Cluster1(manifests(BEFORE))
+    apply(without_any(), cluster, silent="cp2")
+    (_, delete, _), (_, wait, _) = cluster.done[:2]
+    assert "--cascade=background --wait=false" in delete and "--timeout" not in delete
+    assert "-l 'k8s-app in (flannel,kube-proxy,kube-dns)' --field-selector spec.nodeName!=cp2)" in wait
+    whole = Cluster1(manifests(BEFORE))
+    apply(without_any(), whole)
+    assert "--cascade=foreground --wait " in whole.done[0][1]
+
+
+def test_an_object_of_which_only_the_version_changed_is_not_deleted() -> None:
+    before = "apiVersion: policy/v1beta1\nkind: PodDisruptionBudget\nmetadata: {name: a, namespace: b}\n"
+    assert gone(before, before.replace("v1beta1", "v1")) == ()
+    (one,) = gone(before, before.replace("policy", "other"))
+    assert one.api_version == "policy/v1beta1"
+    (one,) = gone("apiVersion: v1\nkind: Service\nmetadata: {name: a}\n", "")
+    assert one.api_version == "v1"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ from tls_server import Authority, Line, TlsServer, make_authority, probing
 from haplane.probes.history import History, Request, parse, to_lines
 from haplane.probes.prober import ServiceError, service_probe, services_of
 from haplane.probes.prober.questions import asking
+from haplane.probes.prober.services import LOOK_UP_WITHIN_S, look_up_all
+from haplane.probes.running import START_WITHIN_S
 
 QUIET = {"rate": 0.0, "persistent_rate": 0.0}
 
@@ -209,7 +213,18 @@ def test_what_cannot_be_asked_is_refused(url: str, why: str) -> None:
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("url", ["http://me:secret@192.0.2.1/", "http://me:sec ret@192.0.2.1/", "ftp://me:sec/ret@a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:secret@192.0.2.1/",
+        "http://me:sec ret@192.0.2.1/",
+        "ftp://me:sec/ret@a",
+        "me:secret@192.0.2.1",
+        "http:/me:secret@192.0.2.1",
+        "http:me:sec//ret@192.0.2.1",
+        "http://me:sec\nret@192.0.2.1/",
+    ],
+)
 def test_a_password_is_repeated_to_nobody(url: str) -> None:
     with pytest.raises(ServiceError) as refused:
         services_of([url])
@@ -236,3 +251,32 @@ def test_a_url_is_asked_as_http_wants_it(url: str, head: str) -> None:
     (service,) = services_of([url])
     data = asking(service).data.decode()
     assert data.startswith(head) and "Connection: close\r\n" in data and data.endswith("\r\n\r\n")
+
+
+def test_names_are_looked_up_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Barrier(8, timeout=5)
+
+    def getaddrinfo(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.wait()
+        return [(0, 0, 0, "", (f"192.0.2.{host[1]}", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    services = services_of([f"tcp://w{number}.example:80" for number in range(8)])
+    assert [address for _, address in look_up_all(services)] == [f"192.0.2.{number}" for number in range(8)]
+
+
+def test_a_name_server_that_is_silent_is_given_up_and_the_service_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def getaddrinfo(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host == "lost.example":
+            answers.wait()
+        return [(0, 0, 0, "", ("192.0.2.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    services = services_of(["tcp://shop.example:80", "tcp://lost.example:80"])
+    with pytest.raises(ServiceError, match=r"lost\.example") as refused:
+        look_up_all(services, within_s=0.05)
+    answers.set()
+    assert refused.value.url == "tcp://lost.example:80"
+    assert LOOK_UP_WITHIN_S < START_WITHIN_S

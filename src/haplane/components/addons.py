@@ -56,6 +56,11 @@ TAKE_FLANNELS_LINKS = """\
 for link in cni0 flannel.1 flannel-v6.1; do ip link delete $link 2>/dev/null || true; done
 for table in "ip flannel-ipv4" "ip6 flannel-ipv6"; do nft delete table $table 2>/dev/null || true; done"""
 
+# kube-proxy's, too, would lead packets to services as they were. Those of its mode iptables (KUBE-*) go with a restart
+# of the machine: other programs have rules in the same tables.
+TAKE_PROXYS_RULES = """\
+for table in "ip kube-proxy" "ip6 kube-proxy"; do nft delete table $table 2>/dev/null || true; done"""
+
 _APPLY = f"kubectl --kubeconfig /etc/kubernetes/admin.conf apply --server-side --force-conflicts -f {MANIFESTS_FILE}"
 # A balancer that was just reloaded, an apiserver that was just started: it is asked again for half a minute.
 LOAD = f"""\

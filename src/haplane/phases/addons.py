@@ -50,9 +50,8 @@ class ApplyAddOns(Phase):
 
 async def wait_for_add_ons(context: Context, do: Change) -> None:
     """Until all of them run everywhere, where that can be."""
-    everybody_answers = len(context.of(context.cluster.nodes)) == len(context.cluster.nodes)
     # A machine that is left out keeps them from ever being whole; and somebody else's network may come later.
-    if not everybody_answers or context.cluster.kubernetes.cni is Cni.NONE:
+    if not context.every_node_answers or context.cluster.kubernetes.cni is Cni.NONE:
         return
     for name in addons.in_order(context.cluster):
         kind = "daemonset" if name in addons.DAEMON_SETS else "deployment"

@@ -70,8 +70,8 @@ PHASES: tuple[type[Phase], ...] = (
     JoinNodes,
     WatchEtcd,
     PointKubelets,
-    StopBalancers,
     WaitUntilWhole,
+    StopBalancers,
     ReconfigureNodes,
 )
 

@@ -45,6 +45,10 @@ class Context:
         return tuple(one.name for one in machines if one.name in self.facts)
 
     @property
+    def every_node_answers(self) -> bool:
+        return len(self.of(self.cluster.nodes)) == len(self.cluster.nodes)
+
+    @property
     def backups_first(self) -> tuple[str, ...]:
         """Machines in the order in which a live cluster is changed: the VIP's holder last."""
         return tuple(sorted(self.facts, key=lambda name: self.facts[name].holds_vip))

@@ -79,7 +79,7 @@ rm -rf /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env /var/lib/
 rm -rf /etc/kubernetes/tmp
 # What flannel and kube-proxy leave behind would lead a new cluster's packets into this one's network.
 {addons.TAKE_FLANNELS_LINKS}
-for table in "ip kube-proxy" "ip6 kube-proxy"; do nft delete table $table 2>/dev/null || true; done
+{addons.TAKE_PROXYS_RULES}
 rm -rf /run/flannel /var/lib/cni
 """
 

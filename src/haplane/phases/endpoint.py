@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from haplane.components import waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import loopbacks
+from haplane.components.keepalived import CONFIG_FILE
 from haplane.model.cluster import EndpointOwner
 from haplane.observe.facts import LOADED
 from haplane.phases.change import Change
@@ -36,23 +37,46 @@ class StartBalancer(Phase):
         await api_answers(context, machine, address, context.cluster.endpoint.port)
 
 
+# The drain of an apply that died, where nothing balances, would start keepalived again later.
+STOP_KEEPALIVED = """set -e
+for timer in $(systemctl list-units --plain --no-legend 'haplane-undrain-*.timer' | awk '{print $1}'); do
+  if systemctl show --property=ExecStart "${timer%.timer}.service" | grep -q 'start keepalived'; then
+    systemctl stop "$timer"
+  fi
+done
+systemctl disable -q --now keepalived 2>/dev/null || true
+if systemctl is-active -q keepalived; then echo 'keepalived goes on' >&2; exit 1; fi
+"""
+FORGET_VIP = f"rm -f {CONFIG_FILE}\nrm -f {LOADED}/keepalived"
+
+
 class LeaveVip(Phase):
-    """Before others start: new holders of the VIP and one that is none any more would not hear each other."""
+    """Before others start: new holders of the VIP and one that is none any more would not hear each other.
+
+    keepalived.conf goes once all have stopped: until then each says who else shares the VIP, should one not answer the
+    next apply (refuse_to_skip_a_holder).
+    """
 
     title = "Take the virtual IP off machines that have no part in it any more"
+
+    def __init__(self) -> None:
+        self._stopped: set[str] = set()
+        self._all_stopped = asyncio.Event()
 
     def machines(self, context: Context) -> Sequence[str]:
         sharers = context.having("keepalived")
         return tuple(name for name, one in context.facts.items() if "keepalived" in one.loaded and name not in sharers)
 
     async def run(self, context: Context, do: Change) -> None:
-        script = f"""set -e
-systemctl disable -q --now keepalived 2>/dev/null || true
-if systemctl is-active -q keepalived; then echo 'keepalived goes on' >&2; exit 1; fi
-rm -f {LOADED}/keepalived
-"""
-        sentence = "stop keepalived: by the file this machine does not share the VIP any more"
-        await do.do(sentence, lambda: do.sh(script, shown_as="systemctl disable --now keepalived"))
+        async def leave() -> None:
+            await do.sh(STOP_KEEPALIVED, shown_as="systemctl disable --now keepalived")
+            self._stopped.add(do.machine)
+            if len(self._stopped) == len(self.machines(context)):
+                self._all_stopped.set()
+            await self._all_stopped.wait()
+            await do.sh(FORGET_VIP, shown_as=f"rm {CONFIG_FILE}")
+
+        await do.do("stop keepalived: by the file this machine does not share the VIP any more", leave)
 
 
 class StartVip(Phase):
@@ -119,6 +143,7 @@ class StopBalancers(Phase):
     """Near the end: whoever was led to one by the VIP, by a kubelet or by the add-ons is led elsewhere by then.
 
     A load balancer of yours is led by you: while it still has clients there, a balancer goes on until another apply.
+    That is seen only when its turn comes, and a plan says the same whether they are there or not.
     """
 
     title = "Stop balancers that nobody uses any more"
@@ -137,26 +162,38 @@ class StopBalancers(Phase):
         if balancer is None:
             return
         endpoint = context.cluster.endpoint
-        if endpoint.by is EndpointOwner.EXTERNAL:
-            found = await do.remote.run(_clients(endpoint.port), check=False, shown_as="ss: who is connected")
-            if found.stdout.strip():
-                return
+        is_yours = endpoint.by is EndpointOwner.EXTERNAL
 
         async def stop() -> None:
+            if is_yours and (why := await _in_use(do, endpoint.port)):
+                do.progress.step(do.machine, f"{balancer.title} goes on: {why}")
+                return
             if context.is_live and endpoint.by is EndpointOwner.KEEPALIVED:
                 # The VIP leads to one that works.
                 await api_answers(context, context.seed(), endpoint.vip.ip, endpoint.port)
             await do.sh(_stop(balancer.name), shown_as=f"systemctl disable --now {balancer.name}")
 
-        await do.do(f"stop {balancer.title}, which nobody uses there any more", stop)
+        unless = "unless clients are still connected to it" if is_yours else "which nobody uses there any more"
+        await do.do(f"stop {balancer.title}, {unless}", stop)
 
 
-def _clients(port: int) -> str:
-    """Prints who is connected to the balancer here from elsewhere."""
-    return (
-        f'ss -Htn state established "sport = :{port}" | '
-        "awk '$3 !~ /^(127\\.|\\[::1\\]|\\[::ffff:127\\.)/ {print $4}'"
-    )
+async def _in_use(do: Change, port: int) -> str:
+    """Why the balancer there has to stay: who is connected to it from elsewhere. Empty: nobody, each time."""
+    found = await do.remote.run(clients(port), check=False, shown_as="ss: who is connected")
+    if found.code:
+        return f"it cannot be told who is connected to it: {found.stderr.strip() or f'exit code {found.code}'}"
+    who = sorted({line.rpartition(":")[0] for line in found.stdout.split()})
+    return f"clients are still connected to it ({', '.join(who)}); the next apply looks again" if who else ""
+
+
+def clients(port: int, *, times: int = 3, apart_s: float = 1.5) -> str:
+    """Prints who is connected to the balancer here from elsewhere, also those that come and go. Fails where ss does."""
+    return f"""for i in $(seq {times}); do
+  [ "$i" = 1 ] || sleep {apart_s:g}
+  said=$(ss -Htn state established "sport = :{port}") || exit 1
+  printf '%s\\n' "$said" | awk 'NF && $3 !~ /^(127\\.|\\[::1\\]|\\[::ffff:127\\.)/ {{print $4}}'
+done
+"""
 
 
 def _stop(name: str) -> str:

@@ -15,10 +15,10 @@ from haplane.phases.create import JOIN_FILE, UPLOAD_FILE, reset_script
 from haplane.phases.lock import guard, locked
 from haplane.transport.ssh import Fleet, Remote
 
-# What a killed apply left running would make the cluster anew behind our back. Then the VIP, so that clients are
-# refused at once instead of reaching half a cluster.
+# What a killed apply left running would make the cluster anew behind our back, or start keepalived again. Then the
+# VIP, so that clients are refused at once instead of reaching half a cluster.
 STOP_SERVICES = """
-systemctl stop 'haplane-job-*' 2>/dev/null || true
+systemctl stop 'haplane-job-*' 'haplane-undrain-*.timer' 2>/dev/null || true
 # One by one: who is not installed keeps none of the others running.
 for unit in keepalived haproxy nginx kubelet haplane-etcd-watch etcd; do
   systemctl disable -q --now $unit 2>/dev/null || true

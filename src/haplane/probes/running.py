@@ -24,6 +24,8 @@ FOLDER = f"{RUN}/probe"
 # Where the write probe finds its token, see `writing`.
 TOKEN_FILE = f"{FOLDER}/token"
 READINGS = 5
+# It looks up names first, see `prober.services`.
+START_WITHIN_S = 15.0
 
 
 class Prober:
@@ -102,10 +104,11 @@ class Prober:
         self._process = await self._remote.start(command)
         self._reader = asyncio.create_task(self._read())
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(START_WITHIN_S):
                 await self._started.wait()
         except TimeoutError:
-            raise HaplaneError("the prober did not start within 15 s", where=self._remote.name) from None
+            why = f"the prober did not start within {START_WITHIN_S:g} s"
+            raise HaplaneError(why, where=self._remote.name) from None
         if self._reader.done():
             stderr = await self._process.stderr.read()
             raise CommandFailed(self._remote.name, "python3 prober.pyz", self._process.returncode, "", stderr)

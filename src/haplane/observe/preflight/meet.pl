@@ -2,8 +2,9 @@
 # sends them a VRRP packet that every VRRP router ignores, and a datagram that every VXLAN ignores.
 #
 # Arguments, tab-separated: interface NAME | self ADDRESS | peer ADDRESS | group ADDRESS | listen ADDRESS PORT |
-# connect ADDRESS PORT | again ADDRESS PORT TIMES | datagrams OWN PORT | datagram ADDRESS PORT | seconds N. Prints `ready` when it listens, and begins when it reads a
-# line. again: so many connections, each of which counts, as what is in front of it may send each elsewhere.
+# connect ADDRESS PORT | again ADDRESS PORT TIMES | datagrams OWN PORT | datagram ADDRESS PORT | seconds N.
+# Prints `ready` when it listens, and begins when it reads a line. again: so many connections, each of which counts, as
+# what is in front of it may send each elsewhere.
 use Socket qw(:all);
 use IO::Handle;
 
@@ -70,6 +71,8 @@ for my $own (map { $_->[1] } all_of("self")) {
     }
 }
 
+my $SO_RCVBUFFORCE = 33;  # asm-generic/socket.h
+
 # Raw, so that it gets its copy where the kernel's VXLAN has the port, too; as that one, only of what firewalls let in.
 # Without the flag for a network's number (RFC 7348, 5) VXLAN drops it.
 my $WRAPPED = "\0" x 8 . "haplane";
@@ -84,6 +87,8 @@ for my $one (all_of("datagrams")) {
         say_failed("datagrams", "bind to $own: $!");
     }
     else {
+        # All UDP of the machine comes here, too: a name server's, a video's. Past the machine's limit only root may go.
+        for my $option ($SO_RCVBUFFORCE, SO_RCVBUF) { last if setsockopt($ear, SOL_SOCKET, $option, 4 << 20) }
         push @catchers, [$ear, $v6, $port];
         $courier{$v6} = $send;
     }
@@ -102,7 +107,10 @@ my (%heard, %sent, %refusal, %trying, %state, %caught, %carried, %lost);
 my @wanted = map { [$_->[1], $_->[2]] } all_of("connect");
 my $next_packets = my $next_connects = 0;
 my (@again, %outcome);
-for my $one (all_of("again")) { push @again, ([$one->[1], $one->[2]]) x $one->[3]; $outcome{"$one->[1] $one->[2]"} = {} }
+for my $one (all_of("again")) {
+    push @again, ([$one->[1], $one->[2]]) x $one->[3];
+    $outcome{"$one->[1] $one->[2]"} = {};
+}
 my %counting;
 my ($next_again, $apart) = (now(), $seconds / 2 / (1 + @again));
 
@@ -184,14 +192,18 @@ sub send_datagram {
     else { $lost{$address} = "$!" }
 }
 
+# All that is there, which may be much: what is left in the socket keeps others out.
 sub catch {
     my ($socket, $v6, $port) = @_;
-    my $from = recv($socket, my $packet, 2048, 0);
-    return unless defined $from && length($packet) >= ($v6 ? 8 : 20);
-    my $body = $v6 ? $packet : substr($packet, (ord($packet) & 15) * 4);
-    my $source = $v6 ? inet_ntop(AF_INET6, (unpack_sockaddr_in6($from))[1]) : inet_ntop(AF_INET, substr($packet, 12, 4));
-    return if length($body) < 8 || (unpack("nn", $body))[1] != $port || substr($body, 8) ne $WRAPPED;
-    $caught{"$source $port"} = 1;
+    my $until = now() + 0.05;
+    while (now() < $until && defined(my $from = recv($socket, my $packet, 2048, MSG_DONTWAIT))) {
+        next if length($packet) < ($v6 ? 8 : 20);
+        my $body = $v6 ? $packet : substr($packet, (ord($packet) & 15) * 4);
+        next if length($body) < 8 || (unpack("nn", $body))[1] != $port || substr($body, 8) ne $WRAPPED;
+        my $source = $v6
+            ? inet_ntop(AF_INET6, (unpack_sockaddr_in6($from))[1]) : inet_ntop(AF_INET, substr($packet, 12, 4));
+        $caught{"$source $port"} = 1;
+    }
 }
 
 sub begin_connect {

@@ -23,6 +23,8 @@ from haplane.observe.preflight.probe import Part, Probe
 
 # Of 40 echoes 2: with keepalived's 3 adverts and HAProxy's checks it starts to matter.
 LOSS = 0.05
+# EPERM: what OUTPUT of a packet filter drops, sendto(2) says to the sender.
+FORBIDDEN = "Operation not permitted"
 
 
 @check(
@@ -65,10 +67,20 @@ def pods_packets_arrive(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
         for other, source, to in wrapped_from(seen.cluster, seen.cluster.machines[name]):
             deaf = probe.meeting.failed.get("datagrams", "")
-            if why := deaf or _carried_none(seen.all.get(other.name), to):
+            sender = seen.all.get(other.name)
+            if _forbids(sender, to):
+                yield Trouble(other.name, f"its own firewall forbids datagrams to UDP port {VXLAN_PORT} of {to}")
+            elif why := deaf or _carried_none(sender, to):
                 yield NotTried(name, f"UDP port {VXLAN_PORT}, from {other.name}: {why}")
             elif source not in probe.meeting.caught:
                 yield Trouble(name, f"no datagram of {other.name} to UDP port {VXLAN_PORT} of {to} arrived")
+
+
+def _forbids(probe: Probe | None, to: Address) -> bool:
+    """Did nothing get off that machine for its own firewall?"""
+    if probe is None or to in probe.meeting.carried:
+        return False
+    return probe.meeting.failed.get(f"datagram to {to}", "") == FORBIDDEN
 
 
 def _carried_none(probe: Probe | None, to: Address) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from .config import Config, ConfigError, read_config
 from .schedule import Prober
-from .services import Service, ServiceError, look_up, services_of
+from .services import Service, ServiceError, look_up_all, services_of
 from .streams import Output, read_token, tls_context, watch_stdin
 
 
@@ -37,9 +37,12 @@ def main(arguments: list[str]) -> int:
         config = read_config(arguments[0])
         tls = tls_context(config.ca_file)
         token = read_token(config.token_file) if config.needs_token else ""
-        services = [(service, look_up(service)) for service in services_of(config.services)]
-    except (ConfigError, ServiceError) as error:
+        services = look_up_all(services_of(config.services))
+    except ConfigError as error:
         print(error, file=sys.stderr)
+        return 2
+    except ServiceError as error:
+        print(f"{error.url} cannot be asked: {error}", file=sys.stderr)
         return 2
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     anew = [config.rate, config.write_rate, config.register_rate, config.get_rate]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 SERVICE = "service"
 SERVICES_LIMIT = 8
+# Less than the prober is given to start.
+LOOK_UP_WITHIN_S = 10.0
 _PORTS = {"http": 80, "https": 443, "tcp": None}
 _FORMS = "http://HOST:PORT/PATH, https://HOST:PORT/PATH or tcp://HOST:PORT"
 
@@ -20,7 +24,7 @@ class ServiceError(ValueError):
 
     def __init__(self, url: str, why: str, hint: str = f"it has to be {_FORMS}") -> None:
         super().__init__(why)
-        self.url = re.sub("//.*@", "//***@", url)
+        self.url = re.sub(r"^(\w+://|//)?.*@", lambda found: f"{found[1] or ''}***@", url, flags=re.DOTALL)
         self.hint = hint
 
 
@@ -106,11 +110,39 @@ def _is_host(host: str) -> bool:
     return "%" not in host
 
 
-def look_up(service: Service) -> str:
-    """Its address, the first where it has several. Raises ServiceError.
+def look_up_all(services: Sequence[Service], *, within_s: float = LOOK_UP_WITHIN_S) -> list[tuple[Service, str]]:
+    """Each with its address, the first where it has several. Raises ServiceError for the first that has none.
 
-    Once, before anything is asked: what is measured is the service, and no name server.
+    Once, before anything is asked: what is measured is the service, and no name server. Side by side, and in threads
+    that nobody has to wait for: a name server that is silent keeps its asker for half a minute, and cannot be given up.
     """
+    found: dict[Service, str | ServiceError] = {}
+
+    def find(service: Service) -> None:
+        try:
+            found[service] = _look_up(service)
+        except ServiceError as error:
+            found[service] = error
+
+    threads = [threading.Thread(target=find, args=(service,), daemon=True) for service in services]
+    end = time.monotonic() + within_s
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    addresses: list[tuple[Service, str]] = []
+    for service in services:
+        address = found.get(service)
+        if address is None:
+            why = f"no name server has said within {within_s:g} s where {service.host} is"
+            raise ServiceError(service.url, why, "an address needs no look-up")
+        if isinstance(address, ServiceError):
+            raise address
+        addresses.append((service, address))
+    return addresses
+
+
+def _look_up(service: Service) -> str:
     try:
         return str(socket.getaddrinfo(service.host, service.port, type=socket.SOCK_STREAM)[0][4][0])
     except (OSError, UnicodeError) as error:
