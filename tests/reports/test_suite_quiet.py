@@ -45,17 +45,17 @@ def shown(report: SuiteReport) -> list[str]:
 def test_the_terminal_table_has_both_under_the_drill() -> None:
     rows = shown(FULL)
     at = rows.index("move-vip held 301 ms 320 ms 100 ms 120 ms 4 (3–5)")
-    assert rows[at + 1 : at + 3] == ["3 s from fault 100 ms 120 ms", "quiet windows 24 ms 92 ms"]
+    assert rows[at + 1 : at + 3] == ["2 s from fault 100 ms 120 ms", "quiet windows 24 ms 92 ms"]
     assert rows[at + 3].startswith("power-off-vip-holder held")
-    assert "quiet windows: the longest gaps of 5 windows of 3 s without a fault" in rows
+    assert "quiet windows: the longest gaps of 5 windows of 2 s without a fault" in rows
     assert not any("quiet" in row for row in shown(suite(SHORT, LONG)))
 
 
 def test_the_wiki_text_and_the_page_have_both_under_what_was_measured() -> None:
     lines = markdown.written(FULL).splitlines()
     at = lines.index("| measured | 100 ms | 120 ms | longest gap: median, max |")
-    assert lines[at + 1] == "| 3 s from fault | 100 ms | 120 ms | longest gap in the 3 s from the fault: median, max |"
-    because = "longest gaps of 5 windows of 3 s without a fault: median, max"
+    assert lines[at + 1] == "| 2 s from fault | 100 ms | 120 ms | longest gap in the 2 s from the fault: median, max |"
+    because = "longest gaps of 5 windows of 2 s without a fault: median, max"
     assert lines[at + 2] == f"| quiet windows | 24 ms | 92 ms | {because} |"
     text = page.written(FULL)
     row = f'<th scope="row">quiet windows</th><td class="number">24 ms</td><td class="number">92 ms</td><td>{because}'
@@ -65,7 +65,7 @@ def test_the_wiki_text_and_the_page_have_both_under_what_was_measured() -> None:
 
 def test_the_json_has_every_window_and_the_comparison(tmp_path: Path) -> None:
     quiet = json.loads(saved.written(FULL))["quiet"]
-    assert (quiet["window_s"], quiet["gaps_s"]) == (3.0, [0.02, 0.024, 0.045, 0.02, 0.092])
+    assert (quiet["window_s"], quiet["gaps_s"]) == (2.0, [0.02, 0.024, 0.045, 0.02, 0.092])
     (each,) = quiet["beside"]
     assert each["drill"] == "move-vip"
     assert each["quiet_s"] == {"median": 0.024, "min": 0.02, "max": 0.092}
