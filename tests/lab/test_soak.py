@@ -89,7 +89,7 @@ def test_an_interrupted_drill_heals_at_once(cluster: LabUnderTest, name: str) ->
     wait_until_healed(cluster, machine, within_s=5)
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", (*ON_MACHINES, *FROM_OUTSIDE))
 def test_a_drill_that_is_killed_is_healed_by_its_healer(cluster: LabUnderTest, name: str) -> None:
     drill, machine = broken(cluster, name)
