@@ -144,8 +144,6 @@ my $source = inet_pton($family, $vip) or die "$vip is no address\n";
 
 my $AT_MOST = 20_000;
 my $PER_SECOND = 20_000;
-# They come back at once, each with a handshake: spread over so many seconds, unless there are too many for that.
-my $SPREAD = 0.15;
 # When the later rounds begin, in seconds after the first. A client answers one such segment per connection and half a
 # second (Linux, tcp_invalid_ratelimit): the second round is for lost segments, the third for lost answers.
 my @LATER = (0.25, 0.55);
@@ -169,7 +167,7 @@ if ($leaving) {
     $told = @left;
     for my $again (0, 1) {
         pause($wait_ms / 1000);
-        tell_all($PER_SECOND, @left);
+        tell_all(@left);
     }
     # It may be MASTER again, and they others.
     ss("--kill", "connected") unless ip_is_here();
@@ -184,13 +182,13 @@ pause($wait_ms / 1000);
 # First those that were open for long: they wait. What is listed besides has mostly ended.
 my @clients = clients("gt");
 my $first = now();
-tell_all(@clients / $SPREAD, @clients);
+tell_all(@clients);
 my @recent = clients("eq");
-tell_all($PER_SECOND, @recent);
+tell_all(@recent);
 push @clients, @recent;
 for my $later (@LATER) {
     pause(0.01) while now() < $first + $later;
-    tell_all($PER_SECOND, @clients);
+    tell_all(@clients);
 }
 finish("");
 
@@ -238,15 +236,12 @@ sub clients {
     return @found;
 }
 
-# One segment for each, so many a second and no more than $PER_SECOND.
+# One segment for each, no faster than $PER_SECOND.
 sub tell_all {
-    my ($rate, @clients) = @_;
-    $rate = $PER_SECOND if $rate > $PER_SECOND;
     my $begun = now();
     my $sent = 0;
-    for my $client (@clients) {
-        # The clock has steps of 10 ms.
-        pause(0.005) while $sent >= ($rate * 0.01) + (now() - $begun) * $rate;
+    for my $client (@_) {
+        pause(0.005) while $sent >= 200 + (now() - $begun) * $PER_SECOND;
         my ($address, $its_port) = @$client;
         my $segment = segment($address, $its_port);
         next if send_once($segment, $address);
