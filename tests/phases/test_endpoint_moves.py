@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from haplane.phases.change import Step
 from haplane.phases.context import Context, Phase
 from haplane.phases.create import WaitUntilWhole
 from haplane.phases.decide import decide
-from haplane.phases.endpoint import STOP_KEEPALIVED, LeaveVip, StartVip, StopBalancers, clients
+from haplane.phases.endpoint import STOP_KEEPALIVED, HandVipOver, LeaveVip, StartVip, StopBalancers, clients
 from haplane.phases.kubelets import PointKubelets
 from haplane.phases.refuse import refuse_to_skip_a_holder, unicast_peers
 from haplane.phases.reset import STOP_SERVICES
@@ -78,7 +79,8 @@ def with_new(facts: dict[str, Facts]) -> dict[str, Facts]:
 def test_old_balancers_end_after_the_vip_has_moved_and_kubelets_are_led_elsewhere() -> None:
     planned = steps(on_balancers(), with_new(found(designed(BEFORE))))
     phases = list(dict.fromkeys(step.phase for step in planned))
-    assert phases.index(LeaveVip.title) < phases.index(StartVip.title) < phases.index(StopBalancers.title)
+    assert phases.index(StartVip.title) < phases.index(HandVipOver.title) < phases.index(StopBalancers.title)
+    assert LeaveVip.title not in phases, "nobody would have it while the new ones settle"
     assert [step.machine for step in planned if step.sentence == STOP] == ["cp1", "cp2", "cp3"]
 
 
@@ -111,17 +113,18 @@ def test_a_plan_is_the_same_whether_a_load_balancer_of_yours_still_uses_one_or_n
 
 @dataclass
 class Machine1:
-    """Answers who is connected, and keeps every other script."""
+    """Answers who is connected and what its keepalived is, and keeps every script but who is connected."""
 
     connected: str = ""
     code: int = 0
+    vrrp: str = ""
     done: list[str] = field(default_factory=list)
 
     async def run(self, script: str, *, check: bool = True, **_: object) -> Completed:
         if script == clients(8443):
             return Completed(self.connected, "", self.code)
         self.done.append(script)
-        return Completed("", "", 0)
+        return Completed(self.vrrp if script == keepalived.STATUS_COMMAND else "", "", 0)
 
 
 @dataclass
@@ -191,10 +194,22 @@ def test_keepalived_conf_goes_once_all_that_leave_the_vip_have_stopped() -> None
     facts = with_new(found(designed(BEFORE)))
     done: list[str] = []
     remotes = {name: Machine1(done=done) for name in facts}
+    facts["lb1"] = replace(facts["lb1"], loaded={"keepalived": "a.b.c"})
     asyncio.run(applied(LeaveVip(), on_balancers(), facts, remotes))
     kinds = ["stop" if STOP_KEEPALIVED in one else "forget" for one in done]
     assert kinds == ["stop"] * 3 + ["forget"] * 3
     assert "rm -f /etc/keepalived/keepalived.conf" in done[-1]
+
+
+def test_old_holders_stop_once_a_new_one_could_have_the_vip() -> None:
+    facts = with_new(found(designed(BEFORE)))
+    done: list[str] = []
+    said = json.dumps([{"data": {"iname": keepalived.INSTANCE, "state": 2}}])
+    remotes = {name: Machine1(vrrp=said if name == "lb2" else "", done=done) for name in facts}
+    asyncio.run(applied(HandVipOver(), on_balancers(), facts, remotes))
+    first = next(number for number, one in enumerate(done) if STOP_KEEPALIVED in one)
+    assert keepalived.STATUS_COMMAND in done[:first]
+    assert sum(STOP_KEEPALIVED in one for one in done) == 3
 
 
 SYSTEMCTL = """\

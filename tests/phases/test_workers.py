@@ -103,7 +103,7 @@ def test_a_balancer_that_an_apply_which_died_left_running_is_stopped_by_the_next
     assert steps == ["stop HAProxy, which nobody uses there any more"]
 
 
-def test_a_machine_that_shares_the_vip_no_more_lets_go_of_it_before_others_take_it() -> None:
+def test_machines_that_share_the_vip_no_more_keep_it_until_new_ones_have_it() -> None:
     before = with_worker()
     balancers = {
         name: Machine(name, (ip_address(f"192.0.2.{number}"),), frozenset({Role.BALANCER}), Ssh())
@@ -115,7 +115,7 @@ def test_a_machine_that_shares_the_vip_no_more_lets_go_of_it_before_others_take_
     stops = [number for number, step in enumerate(steps) if step.sentence.startswith("stop keepalived: by the file")]
     assert [steps[number].machine for number in stops] == ["cp1", "cp2", "cp3"]
     starts = [number for number, step in enumerate(steps) if step.phase == "Start the virtual IP"]
-    assert starts and max(stops) < min(starts)
+    assert starts and max(starts) < min(stops)
 
 
 def test_manifests_that_somebody_changed_are_seen_on_their_machine() -> None:

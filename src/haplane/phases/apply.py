@@ -30,7 +30,7 @@ from haplane.phases.create import (
     WaitUntilWhole,
 )
 from haplane.phases.decide import Membership, decide, membership
-from haplane.phases.endpoint import LeaveVip, StartBalancer, StartVip, StopBalancers
+from haplane.phases.endpoint import HandVipOver, LeaveVip, StartBalancer, StartVip, StopBalancers
 from haplane.phases.etcd import ChangeEtcd, CreateEtcdAuthority, EmptyEtcd, IssueEtcdCertificates, StartEtcd, WatchEtcd
 from haplane.phases.kubelets import PointKubelets
 from haplane.phases.lock import LockLost, locked
@@ -64,6 +64,7 @@ PHASES: tuple[type[Phase], ...] = (
     StartBalancer,
     LeaveVip,
     StartVip,
+    HandVipOver,
     CreateCluster,
     RemoveAddOns,
     ApplyAddOns,

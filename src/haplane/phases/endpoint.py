@@ -51,7 +51,9 @@ FORGET_VIP = f"rm -f {CONFIG_FILE}\nrm -f {LOADED}/keepalived"
 
 
 class LeaveVip(Phase):
-    """Before others start: new holders of the VIP and one that is none any more would not hear each other.
+    """While others go on that share it still: they hear it leave, and one takes over at once.
+
+    Before these learn who else shares it from now on: then they would not hear it any more.
 
     keepalived.conf goes once all have stopped: until then each says who else shares the VIP, should one not answer the
     next apply (refuse_to_skip_a_holder).
@@ -64,11 +66,18 @@ class LeaveVip(Phase):
         self._all_stopped = asyncio.Event()
 
     def machines(self, context: Context) -> Sequence[str]:
+        return () if _all_are_new(context) else self.leaving(context)
+
+    def leaving(self, context: Context) -> tuple[str, ...]:
         sharers = context.having("keepalived")
         return tuple(name for name, one in context.facts.items() if "keepalived" in one.loaded and name not in sharers)
 
+    async def others_have_it(self, context: Context) -> None:
+        """Raises HaplaneError where nobody could take the VIP."""
+
     async def run(self, context: Context, do: Change) -> None:
         async def leave() -> None:
+            await self.others_have_it(context)
             await do.sh(STOP_KEEPALIVED, shown_as="systemctl disable --now keepalived")
             self._stopped.add(do.machine)
             if len(self._stopped) == len(self.machines(context)):
@@ -77,6 +86,22 @@ class LeaveVip(Phase):
             await do.sh(FORGET_VIP, shown_as=f"rm {CONFIG_FILE}")
 
         await do.do("stop keepalived: by the file this machine does not share the VIP any more", leave)
+
+
+class HandVipOver(LeaveVip):
+    """Where none of those that share it from now on did before: once they have it, for keepalived settles for seconds.
+
+    Old and new do not hear each other; for a moment two machines have it, and both lead to the same apiservers. Stopped
+    first, nobody had it for 7 s (measured).
+    """
+
+    title = "Take the virtual IP off machines that others have taken it from"
+
+    def machines(self, context: Context) -> Sequence[str]:
+        return self.leaving(context) if _all_are_new(context) else ()
+
+    async def others_have_it(self, context: Context) -> None:
+        await one_shares_the_vip(context, context.having("keepalived"))
 
 
 class StartVip(Phase):
@@ -97,7 +122,7 @@ class StartVip(Phase):
         return context.having("keepalived")
 
     def rolls_in(self, context: Context) -> bool:
-        return super().rolls_in(context) and not _would_be_deaf(context)
+        return super().rolls_in(context) and not _would_be_deaf(context) and not _all_are_new(context)
 
     async def run(self, context: Context, do: Change) -> None:
         if not (context.is_live and _would_be_deaf(context)):
@@ -203,6 +228,12 @@ systemctl disable -q --now {name} 2>/dev/null || true
 if systemctl is-active -q {name}; then echo '{name} goes on' >&2; exit 1; fi
 rm -f {LOADED}/{name}
 """
+
+
+def _all_are_new(context: Context) -> bool:
+    """Of those that share the VIP by design: does none share it until now?"""
+    sharers = context.having("keepalived")
+    return bool(sharers) and not any("keepalived" in context.facts[name].loaded for name in sharers)
 
 
 def _backups_first(context: Context) -> list[str]:
