@@ -124,7 +124,7 @@ class Machine1:
         if script == clients(8443):
             return Completed(self.connected, "", self.code)
         self.done.append(script)
-        return Completed(self.vrrp if script == keepalived.STATUS_COMMAND else "", "", 0)
+        return Completed(self.vrrp if script == keepalived.SETTLED_COMMAND else "", "", 0)
 
 
 @dataclass
@@ -204,11 +204,11 @@ def test_keepalived_conf_goes_once_all_that_leave_the_vip_have_stopped() -> None
 def test_old_holders_stop_once_a_new_one_could_have_the_vip() -> None:
     facts = with_new(found(designed(BEFORE)))
     done: list[str] = []
-    said = json.dumps([{"data": {"iname": keepalived.INSTANCE, "state": 2}}])
+    said = "1\n" + json.dumps([{"data": {"iname": keepalived.INSTANCE, "state": 2}}])
     remotes = {name: Machine1(vrrp=said if name == "lb2" else "", done=done) for name in facts}
     asyncio.run(applied(HandVipOver(), on_balancers(), facts, remotes))
     first = next(number for number, one in enumerate(done) if STOP_KEEPALIVED in one)
-    assert keepalived.STATUS_COMMAND in done[:first]
+    assert keepalived.SETTLED_COMMAND in done[:first]
     assert sum(STOP_KEEPALIVED in one for one in done) == 3
 
 

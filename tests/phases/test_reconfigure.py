@@ -35,13 +35,16 @@ class Machine:
     told: list[tuple[str, str]]
     differing: str = ""
     state: str = "BACKUP"
+    age_s: int = 60
     asked: int = field(default=0)
 
     async def run(self, script: str, **_: object) -> Completed:
         await asyncio.sleep(0)
-        if script == keepalived.STATUS_COMMAND:
+        if script == keepalived.SETTLED_COMMAND:
             self.asked += 1
-            said = json.dumps([{"data": {"iname": keepalived.INSTANCE, "state": STATES[self.state]}}])
+            said = f"{self.age_s}\n" + json.dumps(
+                [{"data": {"iname": keepalived.INSTANCE, "state": STATES[self.state]}}]
+            )
             return Completed(said, "", 0)
         if script.endswith(DIFFERING):
             return Completed(self.differing, "", 0)
@@ -147,12 +150,12 @@ def test_behind_a_balancer_nobody_asks_keepalived() -> None:
 def test_one_that_settles_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "TIMEOUT_S", 5)
     machines = three([], "")
-    machines["cp1"].state = "INIT"
+    machines["cp1"].age_s = 5
     context = context_of(balanced_by(BalancerProgram.HAPROXY), machines)
 
     async def settles() -> None:
         await asyncio.sleep(0.4)
-        machines["cp1"].state = "BACKUP"
+        machines["cp1"].age_s = 6
 
     async def both() -> None:
         await asyncio.gather(gates.one_shares_the_vip(context, ["cp1"]), settles())

@@ -472,6 +472,19 @@ fi
 rm -f "$before"
 """
 
+# The same, after its age in seconds: while vrrp_startup_delay lasts it says BACKUP, and takes no VIP.
+SETTLED_COMMAND = f"""ps -o etimes= -p "$(cat /run/keepalived.pid)"
+{STATUS_COMMAND}"""
+
+
+def has_settled(view: View, said: str) -> bool:
+    """Output of SETTLED_COMMAND -> whether it has the VIP, or would take it. False when it did not answer."""
+    age_s, _, dump = said.partition("\n")
+    state = parse_state(dump)
+    delay_s = time_ms(settings(view)["global_defs"].get("vrrp_startup_delay"), 0, unit_ms=1000) / 1000
+    return state == "MASTER" or (state == "BACKUP" and int(age_s) > delay_s)
+
+
 _STATES = {0: "INIT", 1: "BACKUP", 2: "MASTER", 3: "FAULT"}  # vrrp.h, VRRP_STATE_*
 
 

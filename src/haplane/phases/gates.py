@@ -15,7 +15,6 @@ from haplane.observe.facts import AUTHORITY
 from haplane.phases.context import Context
 
 TIMEOUT_S = 60
-SHARING = frozenset({"MASTER", "BACKUP"})
 AGREEING = 4
 KUBELET_IS_WELL = "curl --silent --fail --max-time 2 --output /dev/null http://localhost:10248/healthz"
 
@@ -103,22 +102,25 @@ done
 
 
 async def one_shares_the_vip(context: Context, machines: Sequence[str]) -> None:
-    """The keepalived of one of them is MASTER or BACKUP: where it settles still, or a check fails, it takes no VIP.
+    """The keepalived of one of them has the VIP or would take it: it has settled, and no check of it fails.
 
     Raises HaplaneError after TIMEOUT_S.
     """
 
-    async def state(machine: str) -> str:
-        asked = context.remotes[machine].run(keepalived.STATUS_COMMAND, check=False, shown_as="ask keepalived's state")
-        return keepalived.parse_state((await asked).stdout)
+    async def said(machine: str) -> str:
+        asked = context.remotes[machine].run(keepalived.SETTLED_COMMAND, check=False, shown_as="ask keepalived's state")
+        return (await asked).stdout
 
     end = time.monotonic() + TIMEOUT_S
-    while not SHARING & {*(states := await asyncio.gather(*map(state, machines)))}:
+    while True:
+        answers = dict(zip(machines, await asyncio.gather(*map(said, machines)), strict=True))
+        if any(keepalived.has_settled(context.design.view(name), one) for name, one in answers.items()):
+            return
         if time.monotonic() > end:
-            names = " nor ".join(machines)
-            are = ", ".join(f"{name}: {said or 'silent'}" for name, said in zip(machines, states, strict=True))
+            states = {name: keepalived.parse_state(one.partition("\n")[2]) for name, one in answers.items()}
+            are = ", ".join(f"{name}: {state or 'silent'}" for name, state in states.items())
             raise HaplaneError(
-                f"{'neither ' if len(machines) > 1 else ''}{names} could take the VIP",
+                f"{'neither ' if len(machines) > 1 else ''}{' nor '.join(machines)} could take the VIP",
                 where=", ".join(machines),
                 why=f"for {TIMEOUT_S} s no keepalived there was MASTER or BACKUP ({are}); in FAULT a check of it fails",
                 hint="journalctl -u keepalived -n 50 there; haplane status shows each view",
