@@ -37,8 +37,6 @@ CONFIG_FILE = "/etc/keepalived/keepalived.conf"
 # Where there is no balancer, whose own it would be.
 AUTHORITY = "/etc/keepalived/haplane-ca.crt"
 TOP_PRIORITY = 250
-# Of each second, in microseconds. It takes 2,000 of them (measured, advert_int 0.1).
-REAL_TIME_US = 25_000
 # Systems whose keepalived (2.2.7, 2.2.8) refuses a fraction as the interval of a script; 2.3.2 reads it.
 WHOLE_SECONDS = frozenset({"debian 12", "ubuntu 24.04"})
 # Two backups whose skew differs by less both claim the VIP.
@@ -254,8 +252,6 @@ StartLimitIntervalSec=0
 Restart=always
 RestartSec=1
 Slice={{ slice }}
-# Where control groups have shares of real time (cgroup v1) this one would have none, and vrrp_rt_priority be refused.
-ExecStartPre=-/bin/sh -c 'f={{ real_time }}; if [ -w $f ]; then echo {{ share }} > $f; fi'
 {% if balancer %}
 # {{ balancer.title }} writes it too, but may have been started before it was told to.
 ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q {{ balancer.name }}; \
@@ -416,8 +412,6 @@ def design(view: View) -> ComponentDesign:
         DROP_IN,
         run=RUN,
         slice=SLICE,
-        real_time=f"/sys/fs/cgroup/cpu/{SLICE}/cpu.rt_runtime_us",
-        share=REAL_TIME_US,
         balancer=balancer,
         vips=[_host_address(vip) for vip in view.cluster.endpoint.vips],
         interface=interface,
