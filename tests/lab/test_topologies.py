@@ -9,6 +9,7 @@ import json
 import subprocess
 import time
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,11 @@ print(".".join(map(str, asked.recv(512)[-4:])))
 """
 
 
+@contextmanager
 def lab_like(example: str) -> Iterator[LabUnderTest]:
-    name = example.replace("-", "")
-    for lab in make_lab(name, "10.78.0.0/24", arguments=("--like", str(EXAMPLES / f"{example}.yaml"))):
+    name, arguments = example.replace("-", ""), ("--like", str(EXAMPLES / f"{example}.yaml"))
+    # A context manager: the lab goes when the test fails, too.
+    with contextmanager(make_lab)(name, "10.78.0.0/24", arguments=arguments) as lab:
         lab.haplane("apply", timeout_s=600)
         wait_until_whole(lab)
         assert "nothing to do" in lab.haplane("plan").stdout, "a second apply would change something"
@@ -65,7 +68,7 @@ def drilled(lab: LabUnderTest, drill: str, *options: str, unseen: Collection[str
 
 
 def test_a_balancer_pair_of_its_own() -> None:
-    for lab in lab_like("balancer-pair"):
+    with lab_like("balancer-pair") as lab:
         status = lab.status()
         assert set(status["vip"]["holders"]) <= {"lb1", "lb2"}
         assert drilled(lab, "power-off-vip-holder")["vip-moved"] == "held"
@@ -73,7 +76,7 @@ def test_a_balancer_pair_of_its_own() -> None:
 
 
 def test_etcd_on_machines_of_its_own() -> None:
-    for lab in lab_like("external-etcd"):
+    with lab_like("external-etcd") as lab:
         # A machine of etcd and a control-plane node at once.
         drilled(lab, "power-off-etcd-machine-and-node")
         # A member whose data is gone joins the others again; until then it does not start by itself.
@@ -85,7 +88,7 @@ def test_etcd_on_machines_of_its_own() -> None:
 
 
 def test_workers_serve_while_the_control_plane_breaks() -> None:
-    for lab in lab_like("workers"):
+    with lab_like("workers") as lab:
         path = "jsonpath={.spec.template.spec.containers[0].image}"
         image = lab.inside("cp1", f"{KUBECTL} -n kube-system get deployment coredns -o '{path}'")
         command = ["podman", "exec", "-i", f"haplane-{lab.name}-cp1", "sh", "-c", f"{KUBECTL} apply -f -"]
@@ -106,13 +109,13 @@ def test_workers_serve_while_the_control_plane_breaks() -> None:
 
 @pytest.mark.soak
 def test_five_nodes_lose_two_at_once() -> None:
-    for lab in lab_like("stacked-5"):
+    with lab_like("stacked-5") as lab:
         drilled(lab, "power-off-two")
 
 
 @pytest.mark.soak
 def test_an_address_of_somebody_elses() -> None:
-    for lab in lab_like("external-load-balancer"):
+    with lab_like("external-load-balancer") as lab:
         assert lab.status()["vip"]["holders"] == []
         balancer = lab.file.read_text().split("cp1:")[1].split("address: ")[1].split()[0]
         assert (
@@ -125,28 +128,27 @@ def test_an_address_of_somebody_elses() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("example", ["stacked-3", "nginx", "dual-stack", "ipv6"])
 def test_the_vip_moves(example: str) -> None:
-    for lab in lab_like(example):
+    with lab_like(example) as lab:
         assert drilled(lab, "power-off-vip-holder")["vip-moved"] == "held"
 
 
 @pytest.mark.soak
 def test_a_vip_that_leads_straight_to_an_apiserver() -> None:
-    for lab in lab_like("no-balancer"):
+    with lab_like("no-balancer") as lab:
         # Nobody tells those who watch that the VIP has moved, so what they see is not judged.
         drilled(lab, "power-off-vip-holder", unseen={"watch-sees-all"})
         hung = drilled(lab, "apiserver-hang-vip-holder", unseen={"watch-sees-all"})
         assert hung["while-broken"] == "held"
         # A flag of all apiservers: the VIP is handed over before the one beside it is replaced.
         flag = "{name: max-requests-inflight, value: '399'}"
-        kubeadm = f"kubeadm: {{ClusterConfiguration: {{apiServer: {{extraArgs: [{flag}]}}}}}}"
-        lab.file.write_text(lab.file.read_text() + f"\n{kubeadm}\n")
+        lab.edit("kubeadm:\n", f"kubeadm:\n  ClusterConfiguration: {{apiServer: {{extraArgs: [{flag}]}}}}\n")
         applied = json.loads(lab.haplane("apply", "--json", timeout_s=600).stdout)
         assert applied["probe"]["not_served"] <= 2, applied["probe"]
 
 
 @pytest.mark.soak
 def test_a_worker_with_a_balancer_of_its_own_keeps_its_connection() -> None:
-    for lab in lab_like("workers"):
+    with lab_like("workers") as lab:
         lab.file.write_text(lab.file.read_text() + "balancer: {on_workers: true}\n")
         lab.haplane("apply")
         wait_until_whole(lab)
