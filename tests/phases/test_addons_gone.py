@@ -88,7 +88,7 @@ def context(after: Cluster, answers: Cluster1, *, dry: bool, facts: dict[str, Fa
     return Context(
         cluster=after,
         design=designed(after),
-        remotes={name: Machine1(name, answers) for name in now},  # type: ignore[misc]
+        remotes={name: Machine1(name, answers) for name in now},  # type: ignore[misc]  # a stand-in
         facts=now,
         decision=decide(nodes, {}, identity(after), workers=workers),
         bundle_folder=None,

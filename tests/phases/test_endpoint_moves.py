@@ -60,7 +60,7 @@ def steps(after: Cluster, facts: dict[str, Facts], *, says: str = "") -> tuple[S
     context = Context(
         cluster=after,
         design=designed(after),
-        remotes={name: Says(says) for name in facts},  # type: ignore[misc]
+        remotes={name: Says(says) for name in facts},  # type: ignore[misc]  # a stand-in
         facts=facts,
         decision=decide(nodes, {}, identity(after), workers=workers),
         bundle_folder=None,
@@ -140,7 +140,7 @@ async def applied(phase: Phase, after: Cluster, facts: dict[str, Facts], remotes
     nodes, workers = ({one.name: facts[one.name] for one in some} for some in (after.control_plane, after.workers))
     decision = decide(nodes, {}, identity(after), workers=workers)
     told = Told()
-    context = Context(after, designed(after), remotes, facts, decision, None, told, "token", dry=False)  # type: ignore[arg-type]
+    context = Context(after, designed(after), remotes, facts, decision, None, told, "token", dry=False)  # type: ignore[arg-type]  # a stand-in
     await _together(phase, phase.machines(context), context, [])
     return told.steps
 
@@ -255,7 +255,7 @@ def refused(after: Cluster, skip: str, *, confs: dict[str, str], before: Cluster
     for one in (facts, unmarked):
         try:
             remotes = {name: Says(confs.get(name, "")) for name in one}
-            asyncio.run(refuse_to_skip_a_holder(after, one, remotes, {skip}))  # type: ignore[arg-type]
+            asyncio.run(refuse_to_skip_a_holder(after, one, remotes, {skip}))  # type: ignore[arg-type]  # a stand-in
             said.append("")
         except HaplaneError as error:
             said.append(str(error))

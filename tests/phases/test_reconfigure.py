@@ -62,7 +62,7 @@ def context_of(cluster: Cluster, machines: dict[str, Machine]) -> Context:
     return Context(
         cluster=cluster,
         design=design,
-        remotes=machines,  # type: ignore[arg-type]
+        remotes=machines,  # type: ignore[arg-type]  # a stand-in
         facts=facts,
         decision=decide(facts, {}, identity(cluster)),
         bundle_folder=None,
@@ -85,7 +85,7 @@ def reconfigured(by: BalancerProgram, **machines: Machine) -> None:
     change = Change(
         machine="cp1",
         phase=phase.title,
-        remote=machines["cp1"],  # type: ignore[arg-type]
+        remote=machines["cp1"],  # type: ignore[arg-type]  # a stand-in
         facts=behind(context.facts["cp1"]),
         token="",
         progress=Silent(),
@@ -162,3 +162,12 @@ def test_one_that_settles_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
 
     asyncio.run(both())
     assert machines["cp1"].asked > 1
+
+
+def test_one_that_never_settles_is_named() -> None:
+    machines = three([], "")
+    machines["cp1"].state = "FAULT"
+    context = context_of(balanced_by(BalancerProgram.HAPROXY), machines)
+    with pytest.raises(HaplaneError, match="^cp1 could not take the VIP") as refused:
+        asyncio.run(gates.one_shares_the_vip(context, ["cp1"]))
+    assert "cp1: FAULT" in refused.value.why

@@ -62,7 +62,7 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def page(**settings: object) -> AsyncIterator[Page]:
-    server = Page(**settings)  # type: ignore[arg-type]
+    server = Page(**settings)  # type: ignore[arg-type]  # of several types
     await server.start()
     try:
         yield server

@@ -476,7 +476,7 @@ def has_settled(view: View, said: str) -> bool:
     age_s, _, dump = said.partition("\n")
     state = parse_state(dump)
     delay_s = time_ms(settings(view)["global_defs"].get("vrrp_startup_delay"), 0, unit_ms=1000) / 1000
-    return state == "MASTER" or (state == "BACKUP" and int(age_s) > delay_s)
+    return state == "MASTER" or (state == "BACKUP" and age_s.strip().isdigit() and int(age_s) > delay_s)
 
 
 _STATES = {0: "INIT", 1: "BACKUP", 2: "MASTER", 3: "FAULT"}  # vrrp.h, VRRP_STATE_*

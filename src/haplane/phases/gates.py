@@ -120,9 +120,12 @@ async def one_shares_the_vip(context: Context, machines: Sequence[str]) -> None:
             states = {name: keepalived.parse_state(one.partition("\n")[2]) for name, one in answers.items()}
             are = ", ".join(f"{name}: {state or 'silent'}" for name, state in states.items())
             raise HaplaneError(
-                f"{'neither ' if len(machines) > 1 else ''}{' nor '.join(machines)} could take the VIP",
+                f"neither {' nor '.join(machines)} could take the VIP"
+                if len(machines) > 1
+                else f"{machines[0]} could not take the VIP",
                 where=", ".join(machines),
-                why=f"for {TIMEOUT_S} s no keepalived there was MASTER or BACKUP ({are}); in FAULT a check of it fails",
+                why=f"for {TIMEOUT_S} s no keepalived there had it or would have taken it ({are}); in FAULT a check fails, "
+                "and after its start it settles first (vrrp_startup_delay)",
                 hint="journalctl -u keepalived -n 50 there; haplane status shows each view",
             )
         await asyncio.sleep(0.3)
