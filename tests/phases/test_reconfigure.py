@@ -168,6 +168,6 @@ def test_one_that_never_settles_is_named() -> None:
     machines = three([], "")
     machines["cp1"].state = "FAULT"
     context = context_of(balanced_by(BalancerProgram.HAPROXY), machines)
-    with pytest.raises(HaplaneError, match="^cp1 could not take the VIP") as refused:
+    with pytest.raises(HaplaneError, match=r"^cp1 could not take the VIP") as refused:
         asyncio.run(gates.one_shares_the_vip(context, ["cp1"]))
     assert "cp1: FAULT" in refused.value.why

@@ -124,8 +124,8 @@ async def one_shares_the_vip(context: Context, machines: Sequence[str]) -> None:
                 if len(machines) > 1
                 else f"{machines[0]} could not take the VIP",
                 where=", ".join(machines),
-                why=f"for {TIMEOUT_S} s no keepalived there had it or would have taken it ({are}); in FAULT a check fails, "
-                "and after its start it settles first (vrrp_startup_delay)",
+                why=f"for {TIMEOUT_S} s no keepalived there had it or would have taken it ({are}); in FAULT a check "
+                "fails, and after its start it settles first (vrrp_startup_delay)",
                 hint="journalctl -u keepalived -n 50 there; haplane status shows each view",
             )
         await asyncio.sleep(0.3)
