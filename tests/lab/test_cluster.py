@@ -269,8 +269,29 @@ def test_what_cannot_change_is_refused(cluster: LabUnderTest) -> None:
         cluster.edit("port: 9443", "port: 8443")
 
 
+# kubeadm asks once for a node of this name, and gives up when nobody answers within 10 s. It writes the file before that,
+# and waits until somebody reads from the pipe.
+SILENCE_INSIDE_A_JOIN = """
+log=/run/haplane/jobs/kubeadm.log
+file=/etc/kubernetes/bootstrap-kubelet.conf
+until [ -e /etc/kubernetes/admin.conf ]; do sleep 0.01; done
+mkfifo $file
+until grep -qs check-etcd $log; do sleep 0.1; done
+sleep 2
+nft -f - <<'RULES'
+table inet silence { chain out { type filter hook output priority 0; tcp dport 8443 drop; }; }
+RULES
+cat $file > $file.read
+mv $file.read $file
+for i in $(seq 150); do grep -q 'cannot get Node' $log && break; sleep 0.1; done
+nft delete table inet silence
+grep 'cannot get Node' $log
+"""
+
+
 def test_an_empty_machine_joins_the_cluster_that_the_others_hold(cluster: LabUnderTest) -> None:
-    """cp3 loses its disk: it is made anew, and joins instead of starting a second cluster."""
+    """cp3 loses its disk: it is made anew, and joins instead of starting a second cluster, also when nobody
+    answers it for a while."""
     subprocess.run(["podman", "rm", "-f", "-v", "-t", "0", "haplane-test-cp3"], check=True, capture_output=True)
     # The member that is gone must leave etcd first; replacing it is an operation of its own.
     etcd = (
@@ -281,7 +302,10 @@ def test_an_empty_machine_joins_the_cluster_that_the_others_hold(cluster: LabUnd
     cluster.inside("cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node cp3")
     authority = cluster.inside("cp1", "sha256sum < /etc/kubernetes/pki/ca.crt")
     cluster.haplane("lab", "up")
-    cluster.haplane("apply", timeout_s=400)
+    applying = cluster.start("apply")
+    cluster.inside("cp3", SILENCE_INSIDE_A_JOIN)
+    _, err = applying.communicate(timeout=300)
+    assert applying.returncode == 0, err
     assert cluster.inside("cp3", "sha256sum < /etc/kubernetes/pki/ca.crt") == authority
     wait_until_whole(cluster)
 

@@ -132,6 +132,11 @@ class CreateCluster(Phase):
         await do.do("kubeadm init", lambda: do.job("kubeadm", script, shown_as=f"kubeadm init --config {INIT_FILE}"))
 
 
+# Whether a node of this name is there already kubeadm asks once, and gives up when no answer comes within 10 s, as may
+# happen while the first members of etcd meet. Nothing in the cluster knows of this machine until its kubelet starts.
+UNTIL_NOW_NOTHING = "[ -e /etc/kubernetes/bootstrap-kubelet.conf ]; [ ! -e /var/lib/kubelet/config.yaml ]"
+
+
 class JoinNodes(Phase):
     title = "Join the other nodes"
 
@@ -170,7 +175,10 @@ class JoinNodes(Phase):
 ({wait}) &
 trap 'rm -f {JOIN_FILE}; kill $! 2>/dev/null || true' EXIT
 {EMPTY_DISK}
-kubeadm join --config {JOIN_FILE}
+kubeadm join --config {JOIN_FILE} || {{
+  {UNTIL_NOW_NOTHING}
+  kubeadm join --config {JOIN_FILE} --skip-phases preflight
+}}
 {mark("done", context)}
 """
         await do.job("kubeadm", script, shown_as="kubeadm join", stdin=file.encode(), secret_file=JOIN_FILE)
