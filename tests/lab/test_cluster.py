@@ -269,7 +269,7 @@ def test_what_cannot_change_is_refused(cluster: LabUnderTest) -> None:
         cluster.edit("port: 9443", "port: 8443")
 
 
-# kubeadm asks once for a node of this name, and gives up when nobody answers within 10 s. It writes the file before that,
+# kubeadm asks once for a node of this name, and gives up when nobody answers within 10 s. It writes the file before,
 # and waits until somebody reads from the pipe.
 SILENCE_INSIDE_A_JOIN = """
 log=/run/haplane/jobs/kubeadm.log
