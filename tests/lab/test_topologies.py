@@ -44,6 +44,16 @@ print(".".join(map(str, asked.recv(512)[-4:])))
 """
 
 
+# The connections of a machine's kubelet to the balancer beside it -> the apiserver that each leads to.
+KUBELETS_WAYS = """
+import json, re, subprocess
+ask = "echo show sess | socat -t 2 - UNIX-CONNECT:/run/haproxy/admin.sock"
+ways = dict(re.findall(r" src=(\\S+) .*? srv=(\\S+)", subprocess.getoutput(ask)))
+connections = subprocess.getoutput("ss -tnpH state established '( dport = :8443 )'").splitlines()
+print(json.dumps({line.split()[2]: ways[line.split()[2]] for line in connections if '"kubelet"' in line}))
+"""
+
+
 @contextmanager
 def lab_like(example: str) -> Iterator[LabUnderTest]:
     name, arguments = example.replace("-", ""), ("--like", str(EXAMPLES / f"{example}.yaml"))
@@ -161,4 +171,13 @@ def test_a_worker_with_a_balancer_of_its_own_keeps_its_connection() -> None:
         time.sleep(3)
         assert lab.inside("worker1", connections) == before, "the VIP has moved, and nobody there noticed"
         lab.inside(holder, "systemctl start keepalived")
+        wait_until_whole(lab)
+        ask = f"python3 - <<'ASK'\n{KUBELETS_WAYS}ASK"
+        ways = json.loads(lab.inside("worker1", ask))
+        assert ways
+        lost = next(name for name in ("cp1", "cp2", "cp3") if name not in ways.values())
+        lab.haplane("lab", "power", "off", lost)
+        time.sleep(5)
+        assert json.loads(lab.inside("worker1", ask)) == ways, f"{lost} is not one of them"
+        lab.haplane("lab", "power", "on", lost)
         drilled(lab, "power-off-backup")
