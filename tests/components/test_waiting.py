@@ -255,6 +255,8 @@ while waiting and (left := end - time.monotonic()) > 0:
             how = f"read {waiting.pop(number).recv(1)}"
         except ConnectionResetError:
             how = "reset"
+        except ConnectionAbortedError:
+            how = "aborted"
         ended[how] = ended.get(how, 0) + 1
 if waiting:
     ended["silent"] = len(waiting)
@@ -463,6 +465,17 @@ def test_who_is_connected_to_the_machine_itself_stays_when_the_vip_leaves(lan: L
     lan.vips_leave()
     lan.leave(tmp_path, VIPS[0])
     assert own.fate(within_s=1) == {"silent": 3}
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_whoever_connected_from_the_machine_that_the_vip_leaves_does_not_wait(
+    lan: Lan, tmp_path: Path, vip: str
+) -> None:
+    """It comes from the VIP itself, so nothing that others send would reach it."""
+    inside = lan.connect(vip, 3, at=lan.old)
+    lan.vips_leave()
+    lan.leave(tmp_path, vip)
+    assert inside.fate(within_s=1) == {"aborted": 3}
 
 
 def test_a_machine_that_held_nothing_says_nothing_when_it_becomes_a_backup(lan: Lan, tmp_path: Path) -> None:

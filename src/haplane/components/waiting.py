@@ -133,7 +133,8 @@ TELL = (
 # Run by keepalived when this machine becomes MASTER: tells every client of VIP:PORT that HAProxy knows of that its
 # connection is gone, unless it is here. Two at once do no harm: clients answer either, and nobody is told who lives.
 # leaving: run when it is MASTER no more. Tells those that are connected here, for a MASTER that was frozen and goes on
-# does not know that it was not one; and ends their connections, which would answer for later ones of the same port.
+# does not know that it was not one; and ends their connections, which would answer for later ones of the same port, and
+# those of this machine's own programs.
 use strict;
 use warnings;
 use Socket qw(:all);
@@ -198,7 +199,9 @@ sub ss {
     my $states = join(" ", map { "state $_" } @states);
     # A listener of both IP versions sees IPv4 as IPv6.
     my $addresses = $family == AF_INET ? "src $vip or src [::ffff:$vip]" : "src [$vip]";
-    return `ss $what --no-header --tcp --numeric $states "( $addresses ) and sport = :$port" 2> /dev/null`;
+    # Whoever connects from the VIP's own machine comes from the VIP: without it that end hears nobody.
+    my $ports = $what eq "--kill" ? "( sport = :$port or dport = :$port )" : "sport = :$port";
+    return `ss $what --no-header --tcp --numeric $states "( $addresses ) and $ports" 2> /dev/null`;
 }
 
 sub connected {
@@ -366,8 +369,9 @@ def keepalived_stopped(view: View) -> tuple[str, ...]:
     if not is_used(view.cluster):
         return ()
     port = view.cluster.endpoint.port
+    ports = f"( sport = :{port} or dport = :{port} )"
     return tuple(
-        f'ss --kill --tcp --numeric state connected "( {source} ) and sport = :{port}" > /dev/null'
+        f'ss --kill --tcp --numeric state connected "( {source} ) and {ports}" > /dev/null'
         for vip in view.cluster.endpoint.vips
         for source in [f"src {vip.ip} or src [::ffff:{vip.ip}]" if vip.version == 4 else f"src [{vip.ip}]"]
     )

@@ -132,11 +132,6 @@ class CreateCluster(Phase):
         await do.do("kubeadm init", lambda: do.job("kubeadm", script, shown_as=f"kubeadm init --config {INIT_FILE}"))
 
 
-# Whether a node of this name is there already kubeadm asks once, and gives up when no answer comes within 10 s, as may
-# happen while the first members of etcd meet. Nothing in the cluster knows of this machine until its kubelet starts.
-UNTIL_NOW_NOTHING = "[ -e /etc/kubernetes/bootstrap-kubelet.conf ]; [ ! -e /var/lib/kubelet/config.yaml ]"
-
-
 class JoinNodes(Phase):
     title = "Join the other nodes"
 
@@ -171,13 +166,17 @@ class JoinNodes(Phase):
         # The kubelet starts before the API next to it, and asks it ever more seldom. A restart once it is up ends the
         # wait: measured 14 s from the end of the last join to Ready without it.
         wait = f"until {ask}; do sleep 0.3; done; systemctl restart kubelet" if has_apiserver else ":"
+        # kubeadm asks some things once, for 10 s, and a VIP that moves at that moment is enough. Until the kubelet has
+        # its configuration the cluster knows nothing of this machine, so the join can begin anew.
         script = f"""
 ({wait}) &
 trap 'rm -f {JOIN_FILE}; kill $! 2>/dev/null || true' EXIT
 {EMPTY_DISK}
 kubeadm join --config {JOIN_FILE} || {{
-  {UNTIL_NOW_NOTHING}
-  kubeadm join --config {JOIN_FILE} --skip-phases preflight
+  [ ! -e /var/lib/kubelet/config.yaml ]
+  {reset_script(keeps_etcd=not context.cluster.is_stacked)}
+  {EMPTY_DISK}
+  kubeadm join --config {JOIN_FILE}
 }}
 {mark("done", context)}
 """
