@@ -36,7 +36,7 @@ def nodes(count: int, target_ms: int | None, *, workers: int = 0) -> Cluster:
 
 
 def measured(
-    cluster: Cluster, *, stall_ms: float | None = 20, trip_ms: float | None = 0.5, fsync_ms: float | None = 4
+    cluster: Cluster, *, stall_ms: float | None = 12, trip_ms: float | None = 0.5, fsync_ms: float | None = 4
 ) -> MeasuredFacts:
     names = list(cluster.machines)
 
@@ -166,6 +166,26 @@ def test_a_slow_network_lengthens_heartbeat_and_election() -> None:
     assert 600 <= timers.etcd_election_ms < 1000
 
 
+def test_stalls_lengthen_the_election_tenfold() -> None:
+    cluster = nodes(3, 500)
+    solution = solve(cluster, measured(cluster, stall_ms=62))
+    assert 620 <= solution.timers.etcd_election_ms < 700
+    assert any("stall of 62 ms" in sentence for sentence in solution.unmet)
+    # Nobody measured them: the assumed one allows nothing shorter than etcd's own.
+    assert solve(cluster, measured(cluster, stall_ms=None)).timers.etcd_election_ms == 1000
+
+
+def test_what_leaders_were_late_with_lengthens_the_election() -> None:
+    cluster = nodes(3, 500)
+    facts = measured(cluster)
+    late = {**facts.machines, "cp2": replace(facts.machines["cp2"], late_heartbeat_ms=590.5)}
+    solution = solve(cluster, MeasuredFacts(late))
+    assert 650 <= solution.timers.etcd_election_ms < 700
+    assert "once sent no heartbeat for 590.5 ms" in solution.because["etcd_election_ms"]
+    never = {name: replace(one, late_heartbeat_ms=0.0) for name, one in facts.machines.items()}
+    assert solve(cluster, MeasuredFacts(never)) == solve(cluster, facts)
+
+
 def test_two_members_elect_nobody() -> None:
     cluster = nodes(2, 500)
     solution = solve(cluster, measured(cluster))
@@ -268,7 +288,7 @@ def test_nothing_measured_is_overstepped(count: int, target_ms: int, facts: dict
         assert trip_ms is not None and fsync_ms is not None
         assert timers.etcd_heartbeat_ms >= max(30, trip_ms)
         assert timers.etcd_election_ms >= max(10 * trip_ms, 10 * fsync_ms)
-        assert timers.etcd_election_ms > (290 if stall_ms is None else stall_ms)
+        assert stall_ms is not None and timers.etcd_election_ms >= 10 * stall_ms
         # etcd counts an election in whole heartbeats.
         assert timers.etcd_election_ms % timers.etcd_heartbeat_ms == 0
 

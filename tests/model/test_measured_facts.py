@@ -21,6 +21,7 @@ FACTS = st.builds(
             interface=st.none() | st.sampled_from(["eth0", "on", "0o10", "1e3", "null", "bond0.100"]),
             fsync_p99_ms=st.none() | TIMES,
             stall_ms=st.none() | TIMES,
+            late_heartbeat_ms=st.none() | TIMES,
             round_trip_ms=st.dictionaries(NAMES, TIMES, max_size=3),
         ),
         max_size=4,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_interface
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -610,6 +611,32 @@ def test_this_host_can_be_asked() -> None:
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert parse(done.stdout).readyz in ("", "000")
+
+
+LATE = (
+    '2026-11-29T02:26:34Z stderr F {{"level":"warn","ts":"{ts}","msg":"leader failed to send out heartbeat on time; '
+    'took too long, leader is overloaded likely from slow disk","to":"d46a","expected-duration":"200ms",'
+    '"exceeded-duration":"{by}"}}\n'
+)
+
+
+def test_etcd_says_itself_how_late_its_heartbeats_were(tmp_path: Path) -> None:
+    pod = tmp_path / "kube-system_etcd-cp1_0815" / "etcd"
+    pod.mkdir(parents=True)
+    now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(days=2)
+
+    def asked() -> float | None:
+        script = command(Design(CLUSTER), CLUSTER.machines["cp1"]).replace("/var/log/pods", str(tmp_path))
+        done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60)
+        return parse(done.stdout).late_heartbeat_ms
+
+    assert asked() is None
+    (pod / "0.log").write_text("")
+    assert asked() == 0
+    lines = [(now, "1.5ms"), (now, "1m0.25s"), (now, "20µs"), (long_ago, "5m0s")]
+    text = "".join(LATE.format(ts=when.strftime("%Y-%m-%dT%H:%M:%S.634030Z"), by=by) for when, by in lines)
+    (pod / "0.log").write_text(text)
+    assert asked() == pytest.approx(200 + 60_250)
 
 
 def test_only_control_plane_machines_are_asked_for_readyz() -> None:

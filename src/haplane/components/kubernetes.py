@@ -43,6 +43,8 @@ spec:
   containers:
     - name: etcd
       lifecycle: {{preStop: {{sleep: {{seconds: {ETCD_STAYS_S}}}}}}}
+      # Who has to wait for a processor by this: kubeadm asks for 100m, and less than for the controller manager.
+      resources: {{requests: {{cpu: 500m}}}}
 """
 # A kubelet waits ever longer, by itself up to 5 minutes (since 1.35 it can be told; KEP-5593).
 RESTARTED_AFTER_AT_MOST = "20s"

@@ -51,6 +51,9 @@ TIMES_HEARTBEAT = 5
 TIMES_ROUND_TRIP = 10
 # A leader that waits for its disk sends no heartbeats meanwhile, and the slowest write is slower than the p99.
 TIMES_FSYNC = 10
+# Stalls are measured where nothing much goes on. While a machine came back, leaders that had stalled for 26 to 62 ms
+# sent heartbeats after 0.6 s, and with an election of 0.2 s they elected without end (docs/measurements.md).
+TIMES_STALL = 10
 
 # fault -> the timer that decides whether it meets the target.
 _JUDGED = {
@@ -192,8 +195,11 @@ def _etcd(cluster: Cluster, facts: MeasuredFacts, target_ms: float) -> tuple[int
         return *own, "etcd's own: round trips and disks of its members were not measured (preflight does)"
     fsync_ms, trip_ms = max(fsyncs), max(one for one in trips if one is not None)
     stall_ms, stall = _longest_stall(members, facts)
-    pairs = list(_etcd_pairs(cluster, trip_ms, fsync_ms, stall_ms))
+    late_ms = max(one.late_heartbeat_ms or 0 for one in measured)
+    pairs = list(_etcd_pairs(cluster, trip_ms, fsync_ms, stall_ms, late_ms))
     measured_as = f"round trip {trip_ms:g} ms, fsync {fsync_ms:g} ms, {stall}"
+    if late_ms:
+        measured_as += f", and its leaders once sent no heartbeat for {late_ms:g} ms"
     if not pairs:
         return *own, f"etcd's own: nothing shorter is safe ({measured_as}); if it elects without need, set it longer"
     fitting = [pair for pair in pairs if _writes_ms(pair[1], len(members)) <= target_ms]
@@ -210,7 +216,9 @@ def _calmness(pair: tuple[int, int]) -> tuple[int, int, int]:
     return (heartbeat if 10 * heartbeat <= election else 0, -heartbeat, election)
 
 
-def _etcd_pairs(cluster: Cluster, trip_ms: float, fsync_ms: float, stall_ms: float) -> Iterator[tuple[int, int]]:
+def _etcd_pairs(
+    cluster: Cluster, trip_ms: float, fsync_ms: float, stall_ms: float, late_ms: float
+) -> Iterator[tuple[int, int]]:
     """Heartbeats and elections that are safe and no longer than etcd's own; an election is whole heartbeats."""
     shortest = max(SHORTEST_HEARTBEAT_MS, _rounded_up(trip_ms))
     given_heartbeat, given_election = cluster.etcd.heartbeat_ms, cluster.etcd.election_ms
@@ -220,8 +228,9 @@ def _etcd_pairs(cluster: Cluster, trip_ms: float, fsync_ms: float, stall_ms: flo
             TIMES_HEARTBEAT * heartbeat,
             TIMES_ROUND_TRIP * trip_ms,
             TIMES_FSYNC * fsync_ms,
-            # The heartbeat after the stall has to arrive in time.
-            stall_ms + 2 * heartbeat,
+            TIMES_STALL * stall_ms,
+            # The heartbeat after the late one has to arrive in time.
+            late_ms + 2 * heartbeat,
         )
         if given_election:
             elections: Iterable[int] = [given_election] if given_election >= TIMES_HEARTBEAT * heartbeat else []

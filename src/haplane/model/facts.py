@@ -20,8 +20,9 @@ from haplane.model.values import InterfaceName, Label
 HEADER = """\
 # Measured by `haplane preflight` on the machines of cluster.yaml, whose design is made from both files. Keep them
 # together. system: as /etc/os-release says. open_files: how many a service may have open. Milliseconds: fsync_p99_ms of
-# small writes where etcd's data lies, stall_ms the longest pause of a process, round_trip_ms the mean to each other
-# machine. router_ids: VRRP routers of others that were heard on the network.
+# small writes where etcd's data lies, stall_ms the longest pause of a process, late_heartbeat_ms the longest that a
+# leader of etcd there sent no heartbeat within a day, round_trip_ms the mean to each other machine. router_ids: VRRP
+# routers of others that were heard on the network.
 """
 
 
@@ -31,7 +32,8 @@ class MachineFacts:
 
     system: ID and VERSION_ID of os-release. interface: the one that has the machine's address. open_files: how many a
     service may have open. memory_bytes: of the machine. fsync_p99_ms: of small writes where etcd's data lies. stall_ms:
-    the longest overshoot of a short sleep. round_trip_ms: machine name -> mean round trip to it.
+    the longest overshoot of a short sleep. late_heartbeat_ms: the longest time between two heartbeats of etcd's leader
+    there, by its own log of a day; 0 if none was late. round_trip_ms: machine name -> mean round trip to it.
     """
 
     interface: str | None = None
@@ -41,6 +43,7 @@ class MachineFacts:
     open_files: int | None = None
     memory_bytes: int | None = None
     system: str | None = None
+    late_heartbeat_ms: float | None = None
 
     def updated_by(self, newer: MachineFacts) -> MachineFacts:
         """What the newer one did not measure stays."""
@@ -51,6 +54,7 @@ class MachineFacts:
             memory_bytes=newer.memory_bytes or self.memory_bytes,
             fsync_p99_ms=self.fsync_p99_ms if newer.fsync_p99_ms is None else newer.fsync_p99_ms,
             stall_ms=self.stall_ms if newer.stall_ms is None else newer.stall_ms,
+            late_heartbeat_ms=self.late_heartbeat_ms if newer.late_heartbeat_ms is None else newer.late_heartbeat_ms,
             round_trip_ms={**self.round_trip_ms, **newer.round_trip_ms},
         )
 
@@ -110,6 +114,7 @@ def _machine_lines(machines: Mapping[str, MachineFacts]) -> Iterator[str]:
             "memory_bytes": str(machine.memory_bytes or ""),
             "fsync_p99_ms": _number(machine.fsync_p99_ms),
             "stall_ms": _number(machine.stall_ms),
+            "late_heartbeat_ms": _number(machine.late_heartbeat_ms),
             "round_trip_ms": ", ".join(f"{peer}: {_number(ms)}" for peer, ms in sorted(machine.round_trip_ms.items())),
         }
         values["round_trip_ms"] = f"{{{values['round_trip_ms']}}}" if machine.round_trip_ms else ""
@@ -137,6 +142,7 @@ class _Machine(_Section):
     memory_bytes: Annotated[int, Field(ge=1)] | None = None
     fsync_p99_ms: _Milliseconds | None = None
     stall_ms: _Milliseconds | None = None
+    late_heartbeat_ms: _Milliseconds | None = None
     round_trip_ms: dict[Label, _Milliseconds] = Field(default_factory=dict)
 
 

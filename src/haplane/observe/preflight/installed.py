@@ -81,7 +81,17 @@ if command -v journalctl >/dev/null; then
   # 1: there are none.
   case $? in 0|1) say journal read; [ -n "$found" ] && printf '%s\n' "$found" | sed 's/^/denied\t/' ;; esac
 fi
+@LATE@
 exit 0
+"""
+
+# What etcd says of itself as a leader, where it lives as a static pod or as a unit (server/etcdserver/raft.go).
+_LATE = r"""
+late() { sed -nE 's/.*"ts":"([^"]*)".*failed to send out heartbeat on time.*"expected-duration":"([^"]*)",'\
+'"exceeded-duration":"([^"]*)".*/late\t\1\t\2\t\3/p' | awk -F'\t' -v since="$since" '$2 >= since' | tail -n 5000; }
+since=$(date -u -d -1day +%Y-%m-%dT%H:%M)
+for log in /var/log/pods/kube-system_etcd-*/etcd/*.log; do [ -f "$log" ] && { echo etcd_log; late < "$log"; }; done
+systemctl is-active -q etcd 2>/dev/null && { echo etcd_log; journalctl -q -u etcd --since=-1day -o cat | late; }
 """
 
 
@@ -99,6 +109,7 @@ def command(design: Design, machine: Machine) -> str:
         "BALANCER_FILE": balancer.config_test.file if balancer else "",
         "BALANCER_TEST": balancer.config_test.command if balancer else "true",
         "FILES": " ".join(map(shlex.quote, (*files, *SHARED_KEYS))),
+        "LATE": _LATE if machine in design.cluster.etcd_members else "",
         "READYZ": f'command -v curl >/dev/null && say readyz "$({ask})"' if Role.CONTROL_PLANE in machine.roles else "",
     }
     return re.sub("@([A-Z_]+)@", lambda found: replaced[found[1]], _SCRIPT)
@@ -143,7 +154,18 @@ def parse(output: str) -> Installed:
         haproxy_connects={"on": True, "off": False}.get(selinux[1].rpartition("> ")[2]),
         apparmor=one("apparmor") == "Y",
         denied=tuple(values[0] for values in rows("denied", 1)) if one("journal") else None,
+        late_heartbeat_ms=max((_ms(after) + _ms(late) for _, after, late in rows("late", 3)), default=0.0)
+        if "etcd_log" in found
+        else None,
     )
+
+
+_MS_OF = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1, "µs": 1e-3, "us": 1e-3, "ns": 1e-6}
+
+
+def _ms(duration: str) -> float:
+    """As Go writes it: 1m2.5s, 200ms, 5.1µs."""
+    return sum(float(number) * _MS_OF[unit] for number, unit in re.findall(r"([0-9.]+)(ms|µs|us|ns|h|m|s)", duration))
 
 
 def _version(text: str) -> tuple[int, ...] | None:

@@ -158,7 +158,8 @@ class Installed:
     encryption: None where there is no apiserver. readyz: the HTTP status for somebody without credentials, empty if
     nobody was asked, 000 if nobody answered. rules: nft, iptables or ip6tables -> the ruleset. selinux: Enforcing,
     Permissive, Disabled, empty where there is none; haproxy_connects: its boolean, None if there is none. denied: log
-    lines of the last day about balancers and keepalived, None if nobody could look.
+    lines of the last day about balancers and keepalived, None if nobody could look. late_heartbeat_ms: as MachineFacts
+    has it, None where etcd has no log.
     """
 
     programs: frozenset[str] = frozenset()
@@ -176,6 +177,7 @@ class Installed:
     haproxy_connects: bool | None = None
     apparmor: bool = False
     denied: tuple[str, ...] | None = None
+    late_heartbeat_ms: float | None = None
 
 
 @dataclass(frozen=True)

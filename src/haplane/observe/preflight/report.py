@@ -120,6 +120,7 @@ def _facts(cluster: Cluster, machine: Machine, probe: Probe) -> MachineFacts:
         memory_bytes=probe.host.memory_bytes,
         fsync_p99_ms=None if Part.DISK in probe.missing or not probe.disk.samples else probe.disk.p99_ms,
         stall_ms=None if Part.STALL in probe.missing or not probe.stall.watched_s else probe.stall.longest_ms,
+        late_heartbeat_ms=probe.installed.late_heartbeat_ms,
         round_trip_ms={
             peer.name: trips[peer.address].mean_ms for peer in cluster.machines.values() if peer.address in trips
         },
