@@ -200,9 +200,11 @@ def _files(draw: st.DrawFn) -> _Written:
     def end_of_line() -> str:
         return f"   {comment()}\n" if draw(st.booleans()) else "\n"
 
-    def between(indent: int) -> str:
+    def between(indent: int, *, is_after_text: bool) -> str:
         kind = draw(st.sampled_from(["", "", "\n", "comment"]))
-        return kind if kind != "comment" else " " * draw(st.sampled_from([0, indent, indent + 2])) + comment() + "\n"
+        # Deeper it would be one more line of that text.
+        depths = [0, indent] if is_after_text else [0, indent, indent + 2]
+        return kind if kind != "comment" else " " * draw(st.sampled_from(depths)) + comment() + "\n"
 
     def flow(tree: object) -> str:
         if isinstance(tree, dict):
@@ -215,7 +217,11 @@ def _files(draw: st.DrawFn) -> _Written:
         entries = tree.items() if isinstance(tree, dict) else ((None, value) for value in tree)
         text = ""
         for key, value in entries:
-            text += between(indent) + " " * indent + (f"{key}:" if key is not None else "-")
+            text += (
+                between(indent, is_after_text=text.endswith(" more\n"))
+                + " " * indent
+                + (f"{key}:" if key is not None else "-")
+            )
             if isinstance(value, dict | list) and draw(st.booleans()):
                 text += end_of_line() + block(value, indent + draw(st.sampled_from([1, 2, 4])))
             elif value == "a b" and draw(st.booleans()):
