@@ -33,6 +33,7 @@ MAIN = {
     "dual-stack": OWN,
     "ipv6": OWN,
     "workers": OWN,
+    "worker-balancers": OWN,
 }
 
 

@@ -160,10 +160,7 @@ def test_a_vip_that_leads_straight_to_an_apiserver() -> None:
 
 @pytest.mark.soak
 def test_a_worker_with_a_balancer_of_its_own_keeps_its_connection() -> None:
-    with lab_like("workers") as lab:
-        lab.file.write_text(lab.file.read_text() + "balancer: {on_workers: true}\n")
-        lab.haplane("apply")
-        wait_until_whole(lab)
+    with lab_like("worker-balancers") as lab:
         connections = "ss -tnH state established '( dport = :8443 )' | awk '{print $3, $4}' | sort"
         time.sleep(5)
         before = lab.inside("worker1", connections)
