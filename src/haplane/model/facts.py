@@ -33,7 +33,8 @@ class MachineFacts:
     system: ID and VERSION_ID of os-release. interface: the one that has the machine's address. open_files: how many a
     service may have open. memory_bytes: of the machine. fsync_p99_ms: of small writes where etcd's data lies. stall_ms:
     the longest overshoot of a short sleep. late_heartbeat_ms: the longest time between two heartbeats of etcd's leader
-    there, by its own log of a day; 0 if none was late. round_trip_ms: machine name -> mean round trip to it.
+    there that was shorter than its own election timeout, by its log of a day; 0 if none was late. round_trip_ms:
+    machine name -> mean round trip to it.
     """
 
     interface: str | None = None

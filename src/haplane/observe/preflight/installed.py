@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from haplane.components import keepalived
 from haplane.components.balancer import balancer_of
-from haplane.components.base import join_host_port
+from haplane.components.base import CALM, join_host_port
 from haplane.design.design import Design
 from haplane.model.cluster import APISERVER_PORT, Machine, Role
 from haplane.observe.preflight.probe import Access, Checked, Encryption, Installed
@@ -154,10 +154,15 @@ def parse(output: str) -> Installed:
         haproxy_connects={"on": True, "off": False}.get(selinux[1].rpartition("> ")[2]),
         apparmor=one("apparmor") == "Y",
         denied=tuple(values[0] for values in rows("denied", 1)) if one("journal") else None,
-        late_heartbeat_ms=max((_ms(after) + _ms(late) for _, after, late in rows("late", 3)), default=0.0)
-        if "etcd_log" in found
-        else None,
+        late_heartbeat_ms=_longest_late(rows("late", 3)) if "etcd_log" in found else None,
     )
+
+
+def _longest_late(rows: Iterable[list[str]]) -> float:
+    """When the log said so, after how long it was due, how much later it came -> in ms; 0 if none was late."""
+    gaps = (_ms(due) + _ms(late) for _, due, late, *_ in rows)
+    # Whoever is silent for longer has hung, or its machine has: that is what an election is for.
+    return max((gap for gap in gaps if gap < CALM.etcd_election_ms), default=0.0)
 
 
 _MS_OF = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1, "µs": 1e-3, "us": 1e-3, "ns": 1e-6}
