@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -10,10 +11,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
+# Of every lab that these tests make, and of no other.
+PREFIX = "tests-"
+LOCK = Path("/run/lock/haplane-lab-tests")
 HAPLANE = str(Path(sys.executable).parent / "haplane")
 
 
@@ -67,9 +73,32 @@ class LabUnderTest:
         self.file.write_text(text.replace(old, new, 1))
 
 
+@cache
+def alone() -> TextIO:
+    """No other run of these tests goes on beside this one, and what a killed one left is gone.
+
+    Two labs on two processors slow each other down until timers mean nothing. The lock lasts as long as this process.
+    """
+    lock = LOCK.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pytest.fail(f"another run of the lab tests goes on on this host (it holds {LOCK})")
+    for kind, remove in (("container", ["rm", "--force", "--volumes", "--time", "0"]), ("network", ["rm", "--force"])):
+        listed = ["podman", kind, "ls", "--quiet", "--filter", f"name=^haplane-{PREFIX}"]
+        if kind == "container":
+            listed.append("--all")
+        left = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+        if left:
+            subprocess.run(["podman", kind, *remove, *left], check=True, capture_output=True)
+    return lock
+
+
 def make_lab(name: str, subnet: str, *, arguments: Sequence[str] = ()) -> Iterator[LabUnderTest]:
     if os.geteuid() != 0:
         pytest.fail("the lab tests need root")
+    alone()
+    name = PREFIX + name
     with tempfile.TemporaryDirectory(prefix=f"haplane-{name}-") as folder:
         lab = LabUnderTest(Path(folder) / "cluster.yaml", name)
         try:
@@ -83,10 +112,7 @@ def make_lab(name: str, subnet: str, *, arguments: Sequence[str] = ()) -> Iterat
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabUnderTest]:
-    """Three Ready nodes and a client, shared by the tests of a module; each leaves it whole.
-
-    One lab at a time: two of them on two processors slow each other down until timers mean nothing.
-    """
-    for lab in make_lab("test", "10.78.0.0/24"):
+    """Three Ready nodes and a client, shared by the tests of a module; each leaves it whole."""
+    for lab in make_lab("three", "10.78.0.0/24"):
         lab.haplane("apply")
         yield lab

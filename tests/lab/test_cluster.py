@@ -292,7 +292,8 @@ grep 'cannot get Node' $log
 def test_an_empty_machine_joins_the_cluster_that_the_others_hold(cluster: LabUnderTest) -> None:
     """cp3 loses its disk: it is made anew, and joins instead of starting a second cluster, also when nobody
     answers it for a while."""
-    subprocess.run(["podman", "rm", "-f", "-v", "-t", "0", "haplane-test-cp3"], check=True, capture_output=True)
+    machine = f"haplane-{cluster.name}-cp3"
+    subprocess.run(["podman", "rm", "-f", "-v", "-t", "0", machine], check=True, capture_output=True)
     # The member that is gone must leave etcd first; replacing it is an operation of its own.
     etcd = (
         "etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt "
