@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from haplane.drills.checkers import Outcome, Verdict
 from haplane.drills.holders import Move, etcd_leader, moves, single_holder, vip_moved
+from haplane.probes import observer
 from haplane.probes.history import End, Event, Header, History, Mark, Observation, parse, to_lines
 from haplane.probes.prober import Config
 
@@ -180,6 +181,10 @@ def test_a_frozen_machine_holds_nothing_until_it_wakes_up_and_lets_go() -> None:
     assert single(frozen(0.5)).outcome is VIOLATED
     assert single(frozen(-0.004)).outcome is HELD
     assert single(frozen(0.097)).outcome is UNKNOWN
+    # Its observer was frozen with it: all that it knows is that this came true since its last look.
+    since_it_looked = observer.parse(["start\t0", f"vip\t{FAULT - 0.1:.6f}\t{FAULT + 4.03:.6f}\tvip\t0"]).seen[1]
+    asleep = saw("cp1", since_it_looked.t, "", error=since_it_looked.error)
+    assert single(history(FROZEN, saw("cp2", FAULT + 0.4), THAWED, asleep)).outcome is HELD
 
 
 def test_a_frozen_machine_that_never_lets_go_is_violated() -> None:

@@ -152,8 +152,8 @@ def test_addresses_and_gauges_have_the_error_of_how_they_were_seen() -> None:
     seen = parse(lines, [RoundTrip(1.0, 16.0, 1.1)]).seen
     assert seen[0] == Seen(10.0, "observer", "watching") and seen[-1] == Seen(16.0, "observer", "")
     assert [each for each in seen if each.what == "vip"] == [
-        Seen(10.002, "vip", "", 0.002),
-        Seen(12.015, "vip", "held", 0.015),
+        Seen(10.001, "vip", "", 0.001),
+        Seen(12.0075, "vip", "held", 0.0075),
     ]
     assert [each for each in seen if each.what == "etcd-leader"] == [
         Seen(10.005, "etcd-leader", "0", 0.005),

@@ -19,6 +19,9 @@ RUN = "/run/haplane"
 HEALTH_PORT = 8404
 # The slice of what clients depend on, see `host`.
 SLICE = "haplane.slice"
+# In units of what clients of the API depend on. When memory ends the kernel takes what matters less: -997 is what the
+# kubelet gives the apiserver and etcd. Without CAP_SYS_RESOURCE (in a container) systemd cannot set it, and goes on.
+COMES_FIRST = f"Slice={SLICE}\nOOMScoreAdjust=-997"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from haplane.components.base import RUN, SLICE, STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
+from haplane.components.base import COMES_FIRST, RUN, STATE, ComponentDesign, File, FileSet, Load, View, join_host_port
 from haplane.components.templates import render
 from haplane.model.cluster import Cluster, Machine
 
@@ -66,7 +66,7 @@ ExecStartPre=/bin/sh -c '[ -d {{ data }}/member/wal ] || [ -f {{ joining }} ] ||
 grep -qs "^begun new" {{ membership }} || { echo "its data is gone; haplane apply replaces the member" >&2; exit 1; }'
 ExecStart=/usr/local/bin/etcd --config-file ${CONFIG}
 LimitNOFILE=65536
-Slice={{ slice }}
+{{ comes_first }}
 Restart=always
 RestartSec=2
 [Install]
@@ -199,7 +199,9 @@ def design(view: View) -> ComponentDesign:
         token=view.cluster.name,
         pki=PKI,
     )
-    unit = render(UNIT, slice=SLICE, config=CONFIG_FILE, joining=JOINING_ENVIRONMENT, data=DATA, membership=MEMBERSHIP)
+    unit = render(
+        UNIT, comes_first=COMES_FIRST, config=CONFIG_FILE, joining=JOINING_ENVIRONMENT, data=DATA, membership=MEMBERSHIP
+    )
     files = (File(CONFIG_FILE, config), File("/etc/systemd/system/etcd.service", unit))
     return ComponentDesign(
         name="etcd",

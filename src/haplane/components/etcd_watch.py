@@ -9,7 +9,7 @@ once, and all that follows goes to members that answer.
 from __future__ import annotations
 
 from haplane.components import etcd
-from haplane.components.base import LIBEXEC, SLICE, ComponentDesign, File, FileSet, Load, View
+from haplane.components.base import COMES_FIRST, LIBEXEC, ComponentDesign, File, FileSet, Load, View
 from haplane.components.templates import render
 
 NAME = "etcd-watch"
@@ -67,7 +67,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 [Service]
 ExecStart={{ script }}
-Slice={{ slice }}
+{{ comes_first }}
 Restart=always
 RestartSec=2
 [Install]
@@ -95,7 +95,10 @@ def design(view: View) -> ComponentDesign:
         packages=("curl", "iproute2"),
         file_sets=(
             FileSet(
-                (File(SCRIPT_FILE, script, mode=0o755), File(UNIT_FILE, render(UNIT, script=SCRIPT_FILE, slice=SLICE)))
+                (
+                    File(SCRIPT_FILE, script, mode=0o755),
+                    File(UNIT_FILE, render(UNIT, script=SCRIPT_FILE, comes_first=COMES_FIRST)),
+                )
             ),
         ),
         load=Load(

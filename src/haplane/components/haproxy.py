@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from haplane.components import waiting
 from haplane.components.base import (
+    COMES_FIRST,
     HEALTH_IS_PUBLIC,
     HEALTH_PORT,
     RUN,
-    SLICE,
     Balancer,
     ComponentDesign,
     ConfigTest,
@@ -250,7 +250,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 [Service]
 LimitNOFILE={{ open_files }}
-Slice={{ slice }}
+{{ comes_first }}
 Restart=always
 RestartSec=1
 RuntimeDirectory=haproxy
@@ -323,7 +323,7 @@ def design(view: View) -> ComponentDesign:
         clients=waiting.haproxy_sections(view),
     )
     open_files = min(view.measured.open_files, 2 * max_connections(view) + DESCRIPTORS_BESIDES)
-    drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=BALANCER.down_file, slice=SLICE)
+    drop_in = render(DROP_IN, open_files=open_files, run=RUN, down_file=BALANCER.down_file, comes_first=COMES_FIRST)
     enable = f"{ENABLE}\n{waiting.haproxy_commands(view)}"
     after_ms = sessions_end_after_ms(timing(view).connect_ms)
     sessions = render(SESSIONS, every_ms=LOOK_EVERY_MS, after_ms=after_ms, late_ms=after_ms + LATE_MS)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from haplane.components import etcd, waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import (
+    COMES_FIRST,
     HEALTH_PORT,
     LIBEXEC,
     RUN,
-    SLICE,
     Balancer,
     ComponentDesign,
     File,
@@ -251,7 +251,7 @@ StartLimitIntervalSec=0
 [Service]
 Restart=always
 RestartSec=1
-Slice={{ slice }}
+{{ comes_first }}
 {% if balancer %}
 # {{ balancer.title }} writes it too, but may have been started before it was told to.
 ExecStartPre=/bin/sh -c 'mkdir -p {{ run }}; systemctl is-active -q {{ balancer.name }}; \
@@ -411,7 +411,7 @@ def design(view: View) -> ComponentDesign:
     drop_in = render(
         DROP_IN,
         run=RUN,
-        slice=SLICE,
+        comes_first=COMES_FIRST,
         balancer=balancer,
         vips=[_host_address(vip) for vip in view.cluster.endpoint.vips],
         interface=interface,

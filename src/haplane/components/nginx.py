@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from haplane.components.base import (
+    COMES_FIRST,
     HEALTH_IS_PUBLIC,
     HEALTH_PORT,
     RUN,
-    SLICE,
     Balancer,
     ComponentDesign,
     ConfigTest,
@@ -207,7 +207,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 [Service]
 LimitNOFILE={{ open_files }}
-Slice={{ slice }}
+{{ comes_first }}
 Restart=always
 RestartSec=1
 KillMode=mixed
@@ -278,7 +278,9 @@ def design(view: View) -> ComponentDesign:
         anyway=not _NO_BACKUP & chosen["upstream"].keys(),
         server=lines(chosen["server"], indent="    ", end=";"),
     )
-    drop_in = render(DROP_IN, open_files=open_files(view), run=RUN, slice=SLICE, down_file=BALANCER.down_file)
+    drop_in = render(
+        DROP_IN, open_files=open_files(view), run=RUN, comes_first=COMES_FIRST, down_file=BALANCER.down_file
+    )
     return ComponentDesign(
         name="nginx",
         packages=PACKAGES,

@@ -107,8 +107,11 @@ class Drill:
     def must_move_vip(self, design: Design, machines: Sequence[str]) -> bool | None:
         """As `moves_vip`; it stays where it is when no machine is broken that could hold it.
 
-        Where it leads straight to an apiserver, it may leave one that cannot answer, or has no etcd to ask.
+        Where it leads straight to an apiserver, it may leave one that cannot answer, or has no etcd to ask. Where no
+        apiserver is left that is ready, its holder lets go of what would lead nowhere.
         """
+        if not self.is_survived(design, machines):
+            return None
         could = {one.name for one in design.cluster.vip_sharers}
         if could and not could & {*machines}:
             return False

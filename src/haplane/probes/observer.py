@@ -88,19 +88,19 @@ def parse(lines: Iterable[str], trips: Sequence[RoundTrip] = ()) -> Sight:
 
 def _read(fields: list[str]) -> Iterator[Seen]:
     match fields:
-        case ["vip", since, t, what, value]:
-            # Seen as soon as it happens, unless the program was held up: then it may have happened any time since.
-            yield Seen(float(t), what, HELD if value == "1" else GONE, _error(float(t) - float(since)))
-        case ["etcd", since, t, _, _, _]:
-            half = (float(t) - float(since)) / 2
+        case ["vip", since, until, what, value]:
+            yield _between(since, until, what, HELD if value == "1" else GONE)
+        case ["etcd", since, until, _, _, _]:
             for what, value in zip(_GAUGES, fields[3:], strict=True):
-                yield Seen(round(float(t) - half, 6), what, "" if value == "-" else value, _error(half))
+                yield _between(since, until, what, "" if value == "-" else value)
         case ["journal", entry]:
             yield from _heard(json.loads(entry))
 
 
-def _error(seconds: float) -> float:
-    return round(max(seconds, 0.0), 6)
+def _between(since: str, until: str, what: str, value: str) -> Seen:
+    """It came true between two looks, which are far apart when the program, or its machine, was held up meanwhile."""
+    half = max((float(until) - float(since)) / 2, 0.0)
+    return Seen(round(float(until) - half, 6), what, value, round(half, 6))
 
 
 def _heard(entry: object) -> Iterator[Seen]:
