@@ -58,7 +58,8 @@ def test_each_look_reads_both_leases_with_the_token_over_one_new_connection(
     server = TlsServer(authority, bodies=bodies)
     history = seen(server, token_file)
     looks = history.of(LeaseSeen)
-    assert [look.name for look in looks] == list(prober.LEASES) * 4
+    # On a busy host one look may begin before the one before it has ended.
+    assert [look.name for look in sorted(looks, key=lambda look: look.t)] == list(prober.LEASES) * 4
     assert {look.kind for look in looks} == {""}
     first, second = looks[:2]
     assert (first.holder, first.duration_s, first.transitions) == (SPEC["holderIdentity"], 15.0, 7)
