@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something of the host alone.
+settings.register_profile("haplane", deadline=None)
+settings.load_profile("haplane")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

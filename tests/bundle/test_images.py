@@ -52,7 +52,7 @@ def test_the_same_input_gives_the_same_bytes_whatever_order_and_time(tmp_path: P
     assert one.read_bytes() == other.read_bytes()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9-]{0,80}", fullmatch=True), st.binary(max_size=2000), min_size=1))
 def test_what_goes_into_an_image_comes_out_of_its_layer(tmp_path: Path, binaries: dict[str, bytes]) -> None:
     content = members(write(tmp_path, "image.tar", binaries))

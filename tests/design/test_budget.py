@@ -474,7 +474,7 @@ GROWING = {
 
 
 @pytest.mark.parametrize("timer", GROWING)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_budgets_never_shrink_when_a_timer_grows(timer: str, data: st.DataObject) -> None:
     values, changes = GROWING[timer]
@@ -486,7 +486,7 @@ def test_budgets_never_shrink_when_a_timer_grows(timer: str, data: st.DataObject
         assert after[fault].typical_s >= before[fault].typical_s - 1e-9, fault
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(100, 499), st.integers(100, 499))
 def test_a_longer_timeout_of_the_question_to_haproxy_never_shrinks_a_budget(one: int, other: int) -> None:
     shorter, longer = (

@@ -225,7 +225,7 @@ def test_what_the_file_overrides_is_said_and_counts() -> None:
 # -- laws
 
 # Each example designs several clusters.
-FEWER = settings(max_examples=40, deadline=None)
+FEWER = settings(max_examples=40)
 TARGETS = st.integers(50, 10_000)
 MAYBE = {
     "stall_ms": st.none() | st.floats(0, 2000),

@@ -399,7 +399,7 @@ outages = st.tuples(st.floats(-4.0, 19.0), st.floats(0.0, 3.0)).map(lambda each:
 
 
 @given(outage=outages, at=st.floats(START, STOP), kind=st.sampled_from(["refused", "timeout"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_one_more_failed_request_never_shrinks_what_failed(outage: tuple[float, float], at: float, kind: str) -> None:
     history = planted(outage=outage)
     more = edited(
@@ -410,7 +410,7 @@ def test_one_more_failed_request_never_shrinks_what_failed(outage: tuple[float, 
 
 
 @given(outage=outages, lost=st.sets(st.integers(0, 1249)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_fewer_successes_never_shrink_the_gap(outage: tuple[float, float], lost: set[int]) -> None:
     history = planted(outage=outage)
     gone = {request.t for number, request in enumerate(history.requests()) if number in lost and request.ok}
@@ -424,7 +424,7 @@ def test_fewer_successes_never_shrink_the_gap(outage: tuple[float, float], lost:
 
 
 @given(outage=outages, gap=st.floats(0.05, 3.0), wider=st.floats(0.0, 2.0), failed=st.integers(0, 150))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_held_is_within_the_limits_and_what_is_violated_is_not(
     outage: tuple[float, float], gap: float, wider: float, failed: int
 ) -> None:
@@ -439,7 +439,7 @@ def test_what_is_held_is_within_the_limits_and_what_is_violated_is_not(
 
 
 @given(outage=outages, stall=st.floats(0.03, 2.0), place=st.floats(0.1, 19.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_stall_of_the_prober_never_makes_a_verdict_surer(
     outage: tuple[float, float], stall: float, place: float
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from haplane.drills.checkers import Outcome, Verdict
@@ -111,7 +111,6 @@ def test_an_overlap_above_the_limit_is_unknown_when_the_clocks_are_not_good_enou
 
 
 @given(apart=st.floats(-0.5, 0.5), early=st.floats(-1, 1), late=st.floats(-1, 1), error=st.floats(0, 0.2))
-@settings(deadline=None)
 def test_whatever_the_clocks_errors_no_wrong_verdict_is_given(
     apart: float, early: float, late: float, error: float
 ) -> None:

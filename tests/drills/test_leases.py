@@ -12,7 +12,7 @@ from planted import CONFIG, FAULT, START, edited
 
 from haplane.drills.checkers import Outcome, Verdict
 from haplane.drills.leases import Expected, Terms, acting, acts_again, one_controller_acts
-from haplane.probes.history import Clock, End, Event, Header, History, LeaseSeen, Mark
+from haplane.probes.history import Clock, End, Event, GivenBack, Header, History, LeaseSeen, Mark
 
 HELD, VIOLATED, UNKNOWN = Outcome.HELD, Outcome.VIOLATED, Outcome.UNKNOWN
 MANAGER, SCHEDULER = "kube-controller-manager", "kube-scheduler"
@@ -145,6 +145,16 @@ def test_a_lease_that_may_have_been_given_back_between_two_readings_is_unknown()
     verdict = judged(read(scheduler=(BEFORE, Term("cp2_b", 6.2))))
     assert verdict.outcome is UNKNOWN and "unless it gave it back unseen" in verdict.sentence
     assert judged(read(BEFORE, Term("cp2_b", 6.2))).outcome is VIOLATED, "this one never gives it back"
+
+
+def test_a_lease_that_a_watch_saw_given_back_may_be_taken_at_once() -> None:
+    history = read(scheduler=(BEFORE, Term("cp2_b", 6.2)))
+    told = GivenBack(FAULT + 9.0, SCHEDULER, 5)
+    assert judged(history.with_events([told])).outcome is HELD, "however late it was told"
+    another, later = replace(told, name=MANAGER), replace(told, transitions=6)
+    assert judged(history.with_events([another, later])).outcome is UNKNOWN
+    twice = read(scheduler=(BEFORE, Term("cp2_b", 6.2), Term("cp3_c", 9.2)))
+    assert judged(twice.with_events([told])).outcome is UNKNOWN, "cp2 was not seen to give it back"
 
 
 def test_a_change_that_nobody_read_is_unknown_and_what_stayed_is_not() -> None:

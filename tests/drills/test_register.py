@@ -270,7 +270,7 @@ def _continues(left: list[Request], value: int | None) -> bool:
 
 
 @given(small())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_the_checker_agrees_with_trying_every_order(asked: tuple[list[Request], list[Request]]) -> None:
     sets, reads = asked
     by_value = {each.value: each for each in sets}

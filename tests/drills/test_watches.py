@@ -368,7 +368,7 @@ def test_too_little_to_judge_is_unknown() -> None:
 
 
 @given(gone=st.sets(st.integers(1001, 1224), max_size=6), twice=st.sets(st.integers(1001, 1225), max_size=3))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_it_is_violated_exactly_when_something_is_missing_or_comes_twice(gone: set[int], twice: set[int]) -> None:
     def edit(each: Watched) -> list[Watched]:
         return [] if each.version in gone else [each] * (2 if each.version in twice else 1)

@@ -263,7 +263,7 @@ def _common(one: str, other: str) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_the_reader_sees_exactly_the_change_and_all_else_stays(data: st.DataObject) -> None:
     file = data.draw(_files())

@@ -31,13 +31,11 @@ def only_a_cluster_or_an_invalid_file(text: str) -> None:
         str(invalid).encode()
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec=None)))
 def test_any_text_is_a_cluster_or_an_invalid_file(text: str) -> None:
     only_a_cluster_or_an_invalid_file(text)
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_a_cluster_or_an_invalid_file(content: bytes) -> None:
     only_a_cluster_or_an_invalid_file(content.decode(errors="surrogateescape"))
@@ -60,7 +58,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_valid_file_with_one_value_replaced_is_a_cluster_or_an_invalid_file(data: st.DataObject) -> None:
     tree = yaml.safe_load(ALL[data.draw(st.sampled_from(list(ALL)))])

@@ -114,14 +114,14 @@ class Nobody:
         return type("Completed", (), {"stdout": ""})()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(clusters, facts_files)
 def test_a_plan_after_an_apply_is_empty(cluster: Cluster, facts: MeasuredFacts) -> None:
     design = designed(cluster, facts)
     assert planned(design, {name: applied(design, name) for name in cluster.machines}) == ()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(clusters, clusters, facts_files)
 def test_a_changed_design_is_planned_for_every_machine_that_it_changes(
     cluster: Cluster, other: Cluster, facts: MeasuredFacts

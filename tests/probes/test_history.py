@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from haplane.model.errors import HaplaneError, InvalidFile
@@ -15,6 +15,7 @@ from haplane.probes.history import (
     Clock,
     End,
     Event,
+    GivenBack,
     Header,
     History,
     Idle,
@@ -116,7 +117,6 @@ events: st.SearchStrategy[Event] = st.one_of(
 
 
 @given(st.lists(events, max_size=30), st.booleans(), st.booleans())
-@settings(deadline=None)
 def test_what_is_written_is_read_back_the_same(middle: list[Event], begun: bool, ended: bool) -> None:
     first: list[Event] = [HEADER] if begun else []
     last: list[Event] = [End(200.0, "duration", 3)] if ended else []
@@ -137,6 +137,7 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
         '{"t":1.0,"probe":"lease","name":"kube-scheduler","kind":"eof","sent_at":null,"end":1.2}',
         '{"t":1.5,"probe":"lease","name":"kube-scheduler","kind":"","sent_at":1.5,"end":1.6,"holder":"cp1_x",'
         '"acquired":1767225600.5,"renewed":1767225602.5,"duration_s":15.0,"transitions":2}',
+        '{"t":1.6,"probe":"given-back","name":"kube-scheduler","transitions":4}',
         '{"t":1.6,"probe":"kubectl","what":"line","text":"configmap/w-1"}',
         '{"t":1.7,"probe":"kubectl","what":"ended","text":"","code":0}',
         '{"t":9.0,"probe":"stored","keys":["w-1"]}',
@@ -158,6 +159,7 @@ def test_the_shape_of_each_line_is_as_documented() -> None:
         Watched(1.0, 0, "BOOKMARK", "", 9),
         LeaseSeen(1.0, "kube-scheduler", "eof", None, 1.2),
         LeaseSeen(1.5, "kube-scheduler", "", 1.5, 1.6, "cp1_x", 1767225600.5, 1767225602.5, 15.0, 2),
+        GivenBack(1.6, "kube-scheduler", 4),
         Kubectl(1.6, "line", "configmap/w-1"),
         Kubectl(1.7, "ended", "", 0),
         Stored(9.0, ("w-1",)),
@@ -313,7 +315,6 @@ def test_a_silence_of_the_clock_lines_is_a_stall() -> None:
     there=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=5),
     near=st.floats(0, 100),
 )
-@settings(deadline=None)
 def test_the_true_relation_lies_within_the_stated_error(
     offset: float, drift: float, there: list[tuple[float, float, float]], near: float
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tls_server import Authority, TlsServer, probing
 
 from haplane.probes import prober
-from haplane.probes.history import History, LeaseSeen, parse
+from haplane.probes.history import GivenBack, History, LeaseSeen, parse
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl"
 SPEC = {
@@ -25,6 +25,10 @@ NEW_YEAR = 1767225600.0
 
 def lease(**changes: object) -> bytes:
     return json.dumps({"kind": "Lease", "metadata": {"name": "x"}, "spec": SPEC | changes}).encode()
+
+
+def watch_of(name: str) -> str:
+    return f"/namespaces/kube-system/leases?watch=1&fieldSelector=metadata.name%3D{name}"
 
 
 @pytest.fixture
@@ -55,6 +59,7 @@ def test_each_look_reads_both_leases_with_the_token_over_one_new_connection(
     authority: Authority, token_file: Path
 ) -> None:
     bodies = {"/kube-controller-manager": lease(), "/kube-scheduler": lease(holderIdentity="cp3_x", leaseTransitions=1)}
+    bodies |= {watch_of(name): b"" for name in prober.LEASES}
     server = TlsServer(authority, bodies=bodies)
     history = seen(server, token_file)
     looks = history.of(LeaseSeen)
@@ -66,8 +71,10 @@ def test_each_look_reads_both_leases_with_the_token_over_one_new_connection(
     assert (first.acquired, first.renewed) == (NEW_YEAR + 0.25, NEW_YEAR + 60.125)
     assert (second.holder, second.transitions) == ("cp3_x", 1)
     assert all(look.sent_at is not None and look.t <= look.sent_at <= look.end for look in looks)
-    assert server.connections == 4
-    head = server.asked[0].splitlines()
+    watches = sum("?watch=1" in question for question in server.asked)
+    # The last two watches may have been ended before they asked.
+    assert 4 <= server.connections - watches <= 6, "one connection each time, not one for each lease"
+    head = next(question for question in server.asked if "?watch=1" not in question).splitlines()
     path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
     assert head[0] == f"GET {path} HTTP/1.1"
     assert f"Authorization: Bearer {TOKEN}" in head
@@ -80,6 +87,35 @@ def test_a_lease_that_was_given_back_has_no_holder(authority: Authority, token_f
     assert {(look.kind, look.holder, look.duration_s) for look in seen(server, token_file).of(LeaseSeen)} == {
         ("", "", 1.0)
     }
+
+
+def told(*bodies: bytes) -> bytes:
+    """A watch's stream: one event in a line."""
+    return b"".join(b'{"type":"MODIFIED","object":' + body + b"}\n" for body in bodies)
+
+
+def test_a_lease_that_is_given_back_between_two_looks_is_told_by_a_watch(
+    authority: Authority, token_file: Path
+) -> None:
+    manager, scheduler = prober.LEASES
+    stream = told(lease(), lease(holderIdentity=""), lease(holderIdentity="cp3_x", leaseTransitions=8))
+    bodies = {f"/{name}": lease() for name in prober.LEASES} | {watch_of(manager): stream, watch_of(scheduler): told()}
+    server = TlsServer(authority, bodies=bodies)
+    history = seen(server, token_file)
+    assert {(each.name, each.transitions) for each in history.of(GivenBack)} == {(manager, 7)}
+    watches = [question for question in server.asked if "?watch=1" in question]
+    assert all(f"Authorization: Bearer {TOKEN}" in question for question in watches)
+    # A stream that ends is asked for again, but not without a pause.
+    assert {name: sum(f"%3D{name} " in each for each in watches) for name in prober.LEASES} in [
+        {manager: each, scheduler: each} for each in range(2, 7)
+    ]
+
+
+@pytest.mark.parametrize("body", [b"", b"not JSON\n", b"[]\n", b"{}\n", told(b"{}"), told(lease(holderIdentity="a"))])
+def test_a_watch_that_says_no_such_thing_says_nothing(authority: Authority, token_file: Path, body: bytes) -> None:
+    bodies = {f"/{name}": lease() for name in prober.LEASES} | {watch_of(name): body for name in prober.LEASES}
+    history = seen(TlsServer(authority, bodies=bodies), token_file)
+    assert not history.of(GivenBack) and len(history.of(LeaseSeen)) == 8
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_the_account_may_use_configmaps_in_its_namespace_and_read_two_leases_and
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],
-            "verbs": ["get"],
+            "verbs": ["get", "watch"],
             "resourceNames": ["kube-controller-manager", "kube-scheduler"],
         }
     ]

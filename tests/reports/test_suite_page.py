@@ -192,7 +192,7 @@ def test_characters_that_xml_cannot_hold_are_replaced() -> None:
 
 
 @given(start=st.floats(-1e5, 1e5), length=st.floats(1e-3, 1e5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_axis_has_a_few_times_and_all_lie_in_it(start: float, length: float) -> None:
     times = drawing.steps(start, start + length)
     assert len(times) <= 11

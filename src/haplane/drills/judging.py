@@ -74,26 +74,28 @@ def judge(history: History, design: Design) -> Judged:
 def while_broken(history: History) -> History:
     """From the start until it is mended; to the end where that came before the fault had settled."""
     start, end = history.window
-    return history.between(start, _mended(history, end) if _settles(history) else end)
+    return history.between(start, _mended(history, end).t if _settles(history) else end)
 
 
 def _settles(history: History) -> bool:
     """Is the fault one thing, and its mending another?"""
     fault = history.fault
-    return fault is None or _mended(history, math.inf) - fault.t > 2 * SETTLED_S
+    return fault is None or _mended(history, math.inf).t - fault.t > 2 * SETTLED_S
 
 
 def mended(history: History) -> History:
     """From a while before it is mended to the end; mending is the fault that is judged."""
     start, end = history.window
-    back = _mended(history, end)
+    back = _mended(history, end).t
     part = history.between(max(start, back - SETTLED_S), end)
     marks = (replace(mark, what="return") if mark.what in (POWER_ON, HEAL) else mark for mark in part.of(Mark))
     return History((*(event for event in part.events if not isinstance(event, Mark)), *marks))
 
 
-def _mended(history: History, otherwise: float) -> float:
-    return min((mark.t for mark in history.marks if mark.what in (POWER_ON, HEAL)), default=otherwise)
+def _mended(history: History, otherwise: float) -> Mark:
+    """When the first fault was mended, or a mark at that time."""
+    marks = (mark for mark in history.marks if mark.what in (POWER_ON, HEAL))
+    return min(marks, key=lambda mark: mark.t, default=Mark(otherwise, "never"))
 
 
 def _verdicts(
@@ -177,12 +179,12 @@ def _as_clients_reach(history: History, drill: Drill) -> History:
         return history
     healed = _mended(history, history.window[1])
     held = [one for one in history.of(Observation) if one.machine == fault.machine and one.what.split(" ")[0] == VIP]
-    events = [event for event in history.events if event not in held or not fault.t <= event.t < healed]
+    events = [event for event in history.events if event not in held or not fault.t <= event.t < healed.t]
     for what in sorted({one.what for one in held}):
-        then = [one for one in held if one.what == what and one.t < healed]
+        then = [one for one in held if one.what == what and one.t < healed.t]
         last = max(then, key=lambda one: one.t).value if then else ""
         events.append(Observation(fault.t, fault.machine, what, "", fault.error))
-        events.append(Observation(healed, fault.machine, what, last, fault.error))
+        events.append(Observation(healed.t, fault.machine, what, last, healed.error))
     return History(tuple(events))
 
 

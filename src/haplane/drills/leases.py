@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from haplane.drills.checkers import Outcome, Verdict, incomplete
-from haplane.probes.history import History, LeaseSeen, Mark
+from haplane.probes.history import GivenBack, History, LeaseSeen, Mark
 
 ONE_ACTS, ACTS_AGAIN = "one-controller-acts", "acts-again"
 # So long at the end, or before the fault, a lease may be unread: a reading has 3 s to be answered.
@@ -203,11 +203,19 @@ def _weigh_change(history: History, terms: Terms, reads: Sequence[LeaseSeen], nu
     found.evidence.append(f"{terms.lease}: {what}, which may act for {terms.acts_s:g} s {_at(history, later)}")
     if at_least_s >= terms.acts_s:
         return
+    if _gave_it_back(history, earlier):
+        return
     what = f"{terms.lease}: {what}, and it may act for {terms.acts_s:g} s"
     if at_most_s < terms.acts_s and not terms.gives_back:
         found.violations.append(what)
     else:
         found.doubts.append(f"{what}, unless it gave it back unseen" if at_most_s < terms.acts_s else what)
+
+
+def _gave_it_back(history: History, read: LeaseSeen) -> bool:
+    """Whether a watch was told so. It counts each change, so that it is known whose it was, whenever that was told."""
+    told = ((each.name, each.transitions) for each in history.of(GivenBack))
+    return (read.name, read.transitions) in told
 
 
 def _acquired_by(earlier: LeaseSeen, later: LeaseSeen) -> float:

@@ -164,6 +164,12 @@ class Event:
     what: str
     machine: str = ""
 
+    @classmethod
+    def since(cls, began: float, what: str, machine: str) -> Event:
+        """It came true at some time between then and now."""
+        half_s = (time.monotonic() - began) / 2
+        return cls(began + half_s, half_s, what, machine)
+
     def mark(self, relation: Relation) -> Mark:
         return Mark(round(self.at + relation.offset, 6), self.what, self.machine, round(self.error + relation.error, 6))
 
@@ -257,8 +263,7 @@ class _Scene:
                 await pinger.stop()
                 if self._drill.outside is Outside.SHUT_DOWN:
                     # Some time in all this; the pinger knows better.
-                    half_s = (time.monotonic() - began) / 2
-                    self._events.append(Event(began + half_s, half_s, POWER_OFF, name))
+                    self._events.append(Event.since(began, POWER_OFF, name))
         finally:
             # Also when interrupted: no fault is left behind. The healer stays armed until it is known to be gone.
             await asyncio.shield(_all(self._heal(fault) for fault in armed))
@@ -286,13 +291,12 @@ class _Scene:
     async def _inject(self, fault: Breaking) -> None:
         began = time.monotonic()
         await fault.inject()
-        # The harm was done somewhere within the command: its middle, wrong by at most half of it.
-        ended = time.monotonic()
-        self._events.append(Event((began + ended) / 2, (ended - began) / 2, fault.fault, fault.machine))
+        self._events.append(Event.since(began, fault.fault, fault.machine))
 
     async def _heal(self, fault: Breaking) -> None:
+        began = time.monotonic()
         await fault.heal()
-        self._events.append(Event(time.monotonic(), 0.0, fault.healing, fault.machine))
+        self._events.append(Event.since(began, fault.healing, fault.machine))
 
     async def _watch_again(self, fault: Breaking) -> None:
         """The machine that was without power has nobody who observes it."""

@@ -184,6 +184,15 @@ class LeaseSeen:
 
 
 @dataclass(frozen=True)
+class GivenBack:
+    """A watch was told at t that the lease `name` has no holder, after so many changes of it."""
+
+    t: float
+    name: str
+    transitions: int
+
+
+@dataclass(frozen=True)
 class Kubectl:
     """What `kubectl get --watch-only` did: prober.STARTED, LINE (text: the line), ENDED (text: its last words)."""
 
@@ -249,6 +258,7 @@ Event = (
     | Watching
     | Watched
     | LeaseSeen
+    | GivenBack
     | Kubectl
     | Clock
     | Reading
@@ -552,6 +562,7 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
     "watching": _read_watching,
     "watch": _read_watched,
     "lease": _read_lease,
+    "given-back": lambda line: GivenBack(line.number("t"), line.name("name"), line.whole("transitions")),
     "kubectl": _read_kubectl,
     "clock": _read_clock,
     "reading": lambda line: Reading(line.number("t"), line.text("token")),
@@ -619,7 +630,8 @@ def _read_line(text: str) -> Event:
 
 _NAMES = {Header: "header", Reconnect: "reconnect", Idle: "idle", Clock: "clock", Reading: "reading", Mark: "mark"}
 _NAMES |= {Listing: "listing", Watching: "watching", Watched: "watch"}
-_NAMES |= {Observation: "observer", Stored: "stored", End: "end", LeaseSeen: "lease", Kubectl: "kubectl"}
+_NAMES |= {Observation: "observer", Stored: "stored", End: "end", Kubectl: "kubectl"}
+_NAMES |= {LeaseSeen: "lease", GivenBack: "given-back"}
 _LEFT_OUT = (("begun", None), ("key", ""), ("value", None), ("version", None))
 _LEASE_SAYS = ("holder", "acquired", "renewed", "duration_s", "transitions")
 

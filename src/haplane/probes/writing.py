@@ -67,11 +67,11 @@ async def _through(
 def manifest() -> str:
     """A namespace in which one account may make, change, read, watch and delete ConfigMaps.
 
-    It may read two leases besides, and nothing else.
+    It may read and watch two leases besides, and nothing else.
     """
     inside = {"name": ACCOUNT, "namespace": NAMESPACE}
     writes = {"apiGroups": [""], "resources": ["configmaps"], "verbs": list(VERBS)}
-    looks = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get"]}
+    looks = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "watch"]}
     items: list[dict[str, object]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": inside, "automountServiceAccountToken": False},

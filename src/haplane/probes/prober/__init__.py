@@ -22,7 +22,8 @@ Its probes:
 - watch: a client that keeps itself informed of the ConfigMaps. It lists them and then watches from the version of that
   list. A watch that ends is resumed at once from the last version seen; one that is refused because that version is
   not kept any more (410) begins with a list again. It never asks whether the other end is still there, as idle.
-- lease: reads who holds the leases of the controllers, one after the other over one new connection.
+- lease: reads who holds the leases of the controllers, one after the other over one new connection; and watches each,
+  to be told when it is given back.
 - kubectl: `kubectl get configmaps --watch-only`, run again whenever it ends: what a person sees of the writes.
 
 Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this machine in seconds; "t" comes first:
@@ -53,6 +54,7 @@ Writes one JSON object per line to stdout. Times are CLOCK_MONOTONIC of this mac
 - lease: name; t is when it was due to be read; sent_at, end and kind as above. With an empty kind also what it says:
   holder (empty: given back), acquired and renewed (seconds of the wall clock of the holder's machine), duration_s, and
   transitions. kind malformed: it was answered, and says no such thing.
+- given-back: a watch was told at t that the lease name has no holder, after so many transitions.
 - kubectl: what is started, line (text: the line) or ended (code: its exit code, text: the last line of its stderr).
 - clock: once a second, lag is how late the schedule was at worst since the line before; stalls has each [end, length]
   of more than 20 ms.

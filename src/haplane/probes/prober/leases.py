@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from .clock import Emit, us
 from .config import Config
 from .connection import Connection
-from .http import Failed, Response
-from .questions import bearer, outcome_of_timeout, request
+from .http import Failed, Response, Stream
+from .questions import bearer, json_object, outcome_of_timeout, request, within
 
 LEASES = ("kube-controller-manager", "kube-scheduler")
 LEASES_NAMESPACE = "kube-system"
+FOLDER = f"/apis/coordination.k8s.io/v1/namespaces/{LEASES_NAMESPACE}/leases"
+PAUSE_S = 0.5  # between the beginnings of two attempts to watch, so that a server in trouble is not flooded
 
 
 class Leases:
@@ -55,9 +57,45 @@ class Leases:
             self._write(name, due, kind, sent_at, self._loop.time(), {})
             sent_at = None
 
+    async def watch(self, name: str) -> None:
+        """One line whenever it is given back, for the next holder may have it before it is read. Until cancelled."""
+        while True:
+            began = self._loop.time()
+            await self._follow(name)
+            await asyncio.sleep(began + PAUSE_S - self._loop.time())
+
+    async def _follow(self, name: str) -> None:
+        """From what it says now, until the stream ends or nothing came for timeout_s: it is renewed more often."""
+        stream = Stream()
+
+        def take(data: bytes) -> None:
+            for line in stream.feed(data):
+                self._told(name, line)
+            limit.reschedule(self._loop.time() + self._config.timeout_s)
+            if stream.ended:
+                raise Failed("closed")
+
+        connection = Connection(self._tls, self._config.server_hostname)
+        try:
+            async with asyncio.timeout(self._config.timeout_s) as limit:
+                await connection.open(self._config.address, self._config.port)
+                path = f"{FOLDER}?watch=1&fieldSelector=metadata.name%3D{name}"
+                await connection.follow(request(self._config, f"GET {path}", bearer(self._token)), take)
+        except (TimeoutError, Failed):
+            pass  # what was not told meanwhile is not known: nothing is written
+        finally:
+            connection.abort()
+
+    def _told(self, name: str, line: bytes) -> None:
+        spec = within(json_object(line), "object", "spec")
+        if not isinstance(spec, dict) or spec.get("holderIdentity"):
+            return
+        count = spec.get("leaseTransitions") or 0
+        if isinstance(count, int):
+            self._emit({"t": us(self._loop.time()), "probe": "given-back", "name": name, "transitions": count})
+
     def _question(self, name: str) -> bytes:
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{LEASES_NAMESPACE}/leases/{name}"
-        return request(self._config, f"GET {path}", "Connection: keep-alive", bearer(self._token))
+        return request(self._config, f"GET {FOLDER}/{name}", "Connection: keep-alive", bearer(self._token))
 
     def _write(
         self, name: str, due: float, kind: str, sent_at: float | None, end: float, said: Mapping[str, object]

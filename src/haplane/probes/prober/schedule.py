@@ -15,7 +15,7 @@ from .config import Config
 from .connection import Connection
 from .http import Failed
 from .kubectl import Witness
-from .leases import Leases
+from .leases import LEASES, Leases
 from .questions import (
     FAILED,
     INDETERMINATE,
@@ -100,6 +100,8 @@ class Prober:
             asyncio.create_task(Watch(number, config, self._tls, token, self._emit_counted).run())
             for number in range(config.watches)
         ]
+        leases = Leases(config, self._tls, self._emit, token)
+        told = [asyncio.create_task(leases.watch(name)) for name in (LEASES if config.lease_rate else ())]
         await asyncio.gather(
             self._ask_anew(start, config.rate, lambda _: reading(config, "new")),
             self._ask_anew(start, config.write_rate, lambda number: writing(config, token, number)),
@@ -108,11 +110,11 @@ class Prober:
             self._ask_persistently(start),
             *(self._ask_service(start, service, address) for service, address in self._services),
             *(self._hold_idle(start + number / IDLE_PACE) for number in range(config.idle_connections)),
-            self._look_at_leases(start),
+            self._look_at_leases(leases, start),
             self._watch_with_kubectl(),
             self._wait_for_the_end(),
         )
-        await self._end_watching(watching)
+        await self._end_watching([*watching, *told])
         clock.cancel()
         self._lateness.report(self._loop.time())
         end = {"t": us(self._stop_at), "probe": "end", "reason": self._reason, "count": self._count}
@@ -262,8 +264,7 @@ class Prober:
 
     # -- the lease and the kubectl probe
 
-    async def _look_at_leases(self, start: float) -> None:
-        leases = Leases(self._config, self._tls, self._emit, self._token)
+    async def _look_at_leases(self, leases: Leases, start: float) -> None:
         async with asyncio.TaskGroup() as looking:
             for due in self._due(start, self._config.lease_rate) if self._config.lease_rate else ():
                 await self._sleep_until(due)
