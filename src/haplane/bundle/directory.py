@@ -14,10 +14,11 @@ from haplane.bundle.images import image_names
 from haplane.bundle.kubeadm import CONTROL_PLANE, ImageNames, pick_images
 from haplane.bundle.problems import BadContent, SourceUnavailable
 from haplane.bundle.stages import Stage, Stages, Workbench
-from haplane.bundle.store import MANIFEST, Bundle, hash_files, read_manifest, remove, sync, verify, write_manifest
+from haplane.bundle.store import MANIFEST, Bundle, hash_files, read_manifest, remove, verify, write_manifest
 from haplane.model.bundle import FLANNEL_PLUGIN, Addon, BundleFile, component_of, programs
 from haplane.model.errors import HaplaneError
 from haplane.model.progress import Progress
+from haplane.transport.files import sync
 
 _IMAGES = (*CONTROL_PLANE, "etcd", "pause")
 _EXECUTABLE = frozenset(programs(frozenset(Addon)))

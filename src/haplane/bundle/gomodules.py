@@ -14,10 +14,10 @@ from haplane.bundle.images import write_image
 from haplane.bundle.kubeadm import CONTROL_PLANE, ImageNames, ask_kubeadm
 from haplane.bundle.pinned import FLANNEL_VERSION
 from haplane.bundle.stages import Stage, Stages, Workbench
-from haplane.bundle.store import write_atomically
 from haplane.bundle.together import side_by_side
 from haplane.model.bundle import FLANNEL_PLUGIN, Addon, component_of
 from haplane.model.progress import Progress
+from haplane.transport.files import replace_file
 
 KUBERNETES = "k8s.io/kubernetes"
 _ON_MACHINES = ("kubelet", "kubectl")
@@ -268,7 +268,7 @@ def _write_module(folder: Path, name: str, needed: str, requires: Mapping[str, s
 def _write_kubernetes_module(folder: Path, module: Module, version: str) -> None:
     (folder / "go.mod").write_text(kubernetes_go_mod(module.go_mod.read_text(), version))
     if not (folder / "go.sum").exists():
-        write_atomically(folder / "go.sum", (module.folder / "go.sum").read_bytes())
+        replace_file(folder / "go.sum", (module.folder / "go.sum").read_bytes())
 
 
 def kubernetes_go_mod(original: str, version: str) -> str:

@@ -28,7 +28,6 @@ from haplane.bundle.store import (
     read_entries,
     read_entry,
     remove,
-    sync,
     verify,
     write_entry,
     write_manifest,
@@ -37,6 +36,7 @@ from haplane.model.bundle import Addon, BundleManifest, programs
 from haplane.model.cluster import BundleSource
 from haplane.model.errors import CommandFailed, HaplaneError, UsageError
 from haplane.model.progress import Progress
+from haplane.transport.files import sync
 
 _NOTHING: frozenset[Addon] = frozenset()
 

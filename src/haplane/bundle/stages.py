@@ -17,11 +17,10 @@ from haplane.bundle.store import (
     damaged,
     hash_files,
     remove,
-    sync,
-    write_atomically,
 )
 from haplane.model.bundle import BundleFile
 from haplane.model.progress import Progress
+from haplane.transport.files import replace_file, sync
 
 _RECORD = "stage.json"
 _files = TypeAdapter(tuple[BundleFile, ...])
@@ -85,7 +84,7 @@ class Stages:
     def _keep(self, bench: Workbench, folder: Path, files: Sequence[BundleFile]) -> None:
         for file in files:
             sync(bench.out / file.path)
-        write_atomically(bench.out / _RECORD, _files.dump_json(tuple(files), indent=1))
+        replace_file(bench.out / _RECORD, _files.dump_json(tuple(files), indent=1))
         bench.out.rename(folder)
         sync(self.folder)
         remove(bench.work)
@@ -107,7 +106,7 @@ class Stages:
             target = beside / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(source / file.path, target)
-        write_atomically(beside / _RECORD, _files.dump_json(files, indent=1))
+        replace_file(beside / _RECORD, _files.dump_json(files, indent=1))
         beside.rename(folder)
 
     def discard(self, records: Sequence[StageRecord]) -> None:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from haplane.model.bundle import BundleFile, BundleManifest
 from haplane.model.cluster import BundleSource
+from haplane.transport.files import replace_file
 
 MANIFEST = "manifest.json"
 _PATH = re.compile(r"(bin|cni|images)/[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -76,7 +77,7 @@ def read_manifest(folder: Path) -> BundleManifest | None:
 
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
-    write_atomically(folder / MANIFEST, _manifests.dump_json(manifest, indent=1) + b"\n")
+    replace_file(folder / MANIFEST, _manifests.dump_json(manifest, indent=1) + b"\n")
 
 
 def bundles_folder(cache: Path) -> Path:
@@ -116,7 +117,7 @@ def read_entry(path: Path) -> IndexEntry | None:
 
 def write_entry(path: Path, entry: IndexEntry) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, _entries.dump_json(entry, indent=1) + b"\n")
+    replace_file(path, _entries.dump_json(entry, indent=1) + b"\n")
 
 
 def hash_file(folder: Path, path: str) -> BundleFile:
@@ -150,26 +151,6 @@ async def damaged(folder: Path, files: Sequence[BundleFile]) -> tuple[BundleFile
 async def verify(bundle: Bundle) -> tuple[BundleFile, ...]:
     """The bundle's files that are missing, truncated or altered; empty when all is well. Reads every byte."""
     return await damaged(bundle.folder, bundle.manifest.files)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """A reader sees the old content or the new, also after a power cut."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Has what was written to a file, or the names in a folder, on disk when it returns."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove(folder: Path) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from haplane.model.errors import ExitCode, HaplaneError, UsageError
+from haplane.transport.files import replace_file
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -194,10 +195,8 @@ class Interrupted(HaplaneError):
 
 def write_file(file: Path, text: str) -> None:
     """Replaces the file whole or not at all. Raises UsageError."""
-    new = file.with_name(f".{file.name}.new")
     try:
-        new.write_text(text)
-        new.replace(file)
+        replace_file(file, text)
     except OSError as error:
         raise UsageError(f"{file} cannot be written", where=str(file.absolute()), why=str(error)) from None
 

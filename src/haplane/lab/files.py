@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from haplane.model.cluster import Machine
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.file import read_cluster
 from haplane.model.reading import read_document
+from haplane.transport.files import replace_file
 
 VERSION = "1.35.4"
 SUBNET = "10.77.0.0/24"
@@ -170,7 +170,7 @@ def write_default(
                 power={action: json.loads(command) for action, command in power.items()},
                 containers=yaml.safe_load(CONTAINERS),
             )
-            write_atomically(paths.cluster, text)
+            _write(paths.cluster, text)
     if not paths.cluster.exists():
         wanted = {f"cp{i}": rehearsal.MACHINES_FROM + i for i in range(1, control_plane + 1)}
         vip, client = rehearsal.VIPS_FROM + 1, rehearsal.CLIENT + 1
@@ -185,10 +185,10 @@ def write_default(
             accept=(ACCEPT + ACCEPT_TWO * (control_plane == 2) + "\n") if control_plane < 3 else "",
             **power,
         )
-        write_atomically(paths.cluster, text + CONTAINERS)
+        _write(paths.cluster, text + CONTAINERS)
     if not paths.lab.exists():
         more = BARE if image == "bare" else FULL.format(bundles=cache / "bundles")
-        write_atomically(paths.lab, LAB.format(name=name, subnet=subnet, subnet6=subnet6, image=image, more=more))
+        _write(paths.lab, LAB.format(name=name, subnet=subnet, subnet6=subnet6, image=image, more=more))
 
 
 def _read(like: Path) -> dict[str, Any]:
@@ -237,8 +237,8 @@ def make_keys(paths: LabPaths, lab: str, machines: Iterable[Machine]) -> None:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
-            write_atomically(path, key.export_private_key().decode(), mode=0o600)
-            write_atomically(path.with_name(path.name + ".pub"), key.export_public_key().decode(), mode=0o644)
+            _write(path, key.export_private_key().decode(), mode=0o600)
+            _write(path.with_name(path.name + ".pub"), key.export_public_key().decode(), mode=0o644)
         return path.with_name(path.name + ".pub").read_text().strip()
 
     ensure(paths.user_key, f"haplane lab {lab}")
@@ -247,17 +247,11 @@ def make_keys(paths: LabPaths, lab: str, machines: Iterable[Machine]) -> None:
         public = ensure(paths.host_key(machine.name), machine.name)
         host = str(machine.address) if machine.ssh.port == 22 else f"[{machine.address}]:{machine.ssh.port}"
         lines.append(f"{host} {' '.join(public.split()[:2])}\n")
-    write_atomically(paths.known_hosts, "".join(lines))
+    _write(paths.known_hosts, "".join(lines))
 
 
-def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
-    temporary = path.with_name(f".{path.name}.new")
+def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.rename(path)
+        replace_file(path, text, mode=mode)
     except OSError as error:
         raise HaplaneError(f"cannot write {path}", where=str(path), why=str(error)) from None

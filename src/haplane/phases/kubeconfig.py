@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from haplane.model.cluster import Cluster
 from haplane.model.errors import HaplaneError
+from haplane.transport.files import replace_file
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 
@@ -30,12 +30,7 @@ async def read(cluster: Cluster) -> str:
 
 def write(path: Path, text: str) -> None:
     """Atomically, readable by this user alone from the first byte on."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-            os.fsync(file.fileno())
-        temporary.chmod(0o600)
-        temporary.rename(path)
+        replace_file(path, text, mode=0o600)
     except OSError as error:
         raise HaplaneError(f"cannot write {path}", where=str(path), why=str(error)) from None

@@ -5,7 +5,6 @@ Pictures may lie beside them: file name -> PNG, as `reports.pictures` draws them
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from haplane.model.errors import HaplaneError
 from haplane.reports.suite import junit, markdown, page, saved
 from haplane.reports.suite.comparison import Comparison
 from haplane.reports.suite.report import SuiteReport
+from haplane.transport.files import replace_file
 
 PAGE, WIKI, JUNIT, JSON = "index.html", "report.md", "junit.xml", "report.json"
 NO_PICTURES: Mapping[str, bytes] = MappingProxyType({})
@@ -42,17 +42,7 @@ def write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            _replace(folder / name, content)
+            replace_file(folder / name, content)
     except OSError as error:
         raise HaplaneError(f"{folder} cannot be written", where=str(folder), why=str(error)) from None
     return folder / PAGE
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Who reads it meanwhile sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
