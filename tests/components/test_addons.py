@@ -124,6 +124,11 @@ def test_images_without_tools_get_those_of_the_machine() -> None:
         mounted = {mount["mountPath"] for mount in container["volumeMounts"] if mount.get("readOnly")}
         assert mounted >= {"/lib", "/lib64", "/usr/lib", "/usr/sbin", "/etc/alternatives"}
     assert "command" not in containers(found["Deployment", "coredns"])
+    # Else nft says 6 for tcp, and kube-proxy takes away what it does not know again.
+    (mount,) = [one for one in containers(found["DaemonSet", "kube-proxy"])["volumeMounts"] if "subPath" in one]
+    assert (mount["mountPath"], mount["subPath"]) == ("/etc/protocols", "protocols")
+    assert "tcp 6 TCP\n" in found["ConfigMap", "kube-proxy"]["data"]["protocols"]
+    assert "protocols" not in objects(with_worker())["ConfigMap", "kube-proxy"]["data"], "an image with tools has it"
     assert "nftables" in Design(with_worker()).packages("w1")
     assert "nftables" not in Design(three_nodes()).packages("cp1")
 

@@ -53,6 +53,16 @@ connections = subprocess.getoutput("ss -tnpH state established '( dport = :8443 
 print(json.dumps({line.split()[2]: ways[line.split()[2]] for line in connections if '"kubelet"' in line}))
 """
 
+START_KUBE_PROXY_ANEW = """
+process() { pgrep -f '^/usr/local/bin/kube-proxy '; }
+old=$(process) && kill $old
+for second in $(seq 60); do
+  new=$(process) && [ "$new" != "$old" ] && break
+  sleep 1
+done
+[ -n "$new" ] && [ "$new" != "$old" ] && sleep 5
+"""
+
 
 @contextmanager
 def lab_like(example: str) -> Iterator[LabUnderTest]:
@@ -115,6 +125,9 @@ def test_workers_serve_while_the_control_plane_breaks() -> None:
         for drill in ("power-off-vip-holder", "etcd-leader-death"):
             found = drilled(lab, drill, "--ask", url, "--ask-failed-at-most", "10")
             assert found[f"service {url}"] == "held", f"{drill}: {found}"
+        # A kube-proxy that starts finds what it wrote before; so does one that runs, once an hour.
+        lab.inside(worker, START_KUBE_PROXY_ANEW)
+        lab.inside("admin", f"curl --silent --show-error --fail --max-time 5 {url}")
 
 
 @pytest.mark.soak

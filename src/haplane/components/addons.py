@@ -42,6 +42,9 @@ _PROGRAMS = {KUBE_PROXY: "/usr/local/bin/kube-proxy", COREDNS: None, FLANNEL: "/
 _OUR_PROGRAMS = {KUBE_PROXY: "kube-proxy", COREDNS: "coredns", FLANNEL: "flanneld"}
 # The machine's nft and iptables, for images that have none; /etc/alternatives says which iptables is meant.
 _FOLDERS_OF_THE_MACHINE = ("/lib", "/lib64", "/usr/lib", "/usr/sbin", "/etc/alternatives")
+# Without it nft calls protocols by their numbers: kube-proxy does not know what it wrote itself, and takes away every
+# Service of the machine when it looks: once an hour, and whenever it starts (readOrReset in pkg/proxy/nftables).
+_PROTOCOLS = "tcp 6 TCP\nudp 17 UDP\nsctp 132 SCTP\n"
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # flannel's own health page, on loopback of each node.
@@ -229,7 +232,11 @@ def _kube_proxy(view: View) -> Iterator[Manifest]:
         # The kernel's maximum stays as it is on the machine; in a container it cannot be written at all.
         "conntrack": {"maxPerCore": 0},
     }
+    tools = _tools_of_the_machine(view, KUBE_PROXY)
     data: Manifest = {"config.conf": _yaml(config), "kubeconfig.conf": _kubeconfig(view)}
+    if tools:
+        data["protocols"] = _PROTOCOLS
+        tools.append(_Volume("protocols", "/etc/protocols", config_map="kube-proxy", key="protocols"))
     yield _config_map("kube-proxy", SYSTEM, data, {"app": KUBE_PROXY})
     container: Manifest = {
         "name": KUBE_PROXY,
@@ -239,7 +246,6 @@ def _kube_proxy(view: View) -> Iterator[Manifest]:
         "securityContext": {"privileged": True},
         "readinessProbe": {"httpGet": {"path": "/livez", "port": 10256}, "periodSeconds": 5},
     }
-    tools = _tools_of_the_machine(view, KUBE_PROXY)
     modules = [] if tools else [_Volume("lib-modules", "/lib/modules", host="/lib/modules", read_only=True)]
     volumes = [_Volume("kube-proxy", "/var/lib/kube-proxy", config_map="kube-proxy"), _XTABLES_LOCK, *modules, *tools]
     yield _daemon_set(KUBE_PROXY, container, volumes, config=data)
@@ -426,15 +432,28 @@ def _coredns_deployment(view: View, labels: Manifest) -> Manifest:
 
 
 class _Volume:
-    """A folder of the machine (host; kind: what the kubelet makes if it is missing), or a ConfigMap, in a container."""
+    """A folder of the machine (host; kind: what the kubelet makes if it is missing), or a ConfigMap, in a container.
+
+    key: of the ConfigMap this alone, as a file.
+    """
 
     def __init__(
-        self, name: str, path: str, *, host: str = "", kind: str = "", config_map: str = "", read_only: bool = False
+        self,
+        name: str,
+        path: str,
+        *,
+        host: str = "",
+        kind: str = "",
+        config_map: str = "",
+        key: str = "",
+        read_only: bool = False,
     ) -> None:
         of_the_machine: Manifest = {"path": host, **({"type": kind} if kind else {})}
         source: Manifest = {"configMap": {"name": config_map}} if config_map else {"hostPath": of_the_machine}
         self.volume: Manifest = {"name": name, **source}
         self.mount: Manifest = {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
+        if key:
+            self.mount["subPath"] = key
 
 
 _XTABLES_LOCK = _Volume("xtables-lock", "/run/xtables.lock", host="/run/xtables.lock", kind="FileOrCreate")
