@@ -214,6 +214,11 @@ def test_of_a_machine_that_did_not_act_nobody_need_take_over() -> None:
     assert "acts-again" not in outcomes(with_leases(history(), lost="cp3", taken_at=99.0))
 
 
+def test_what_is_done_to_a_controller_that_waits_need_not_be_made_good_by_another() -> None:
+    for name in ("controller-manager-death-waiting", "scheduler-hang-waiting"):
+        assert "acts-again" not in outcomes(as_drill(with_leases(history(), lost="cp3", taken_at=99.0), name))
+
+
 def test_a_machine_that_is_only_cut_off_may_go_on_to_act() -> None:
     gone = as_drill(with_leases(history(), taken_at=99.0), "cut-vip-holder")
     assert outcomes(gone)["acts-again"] is Outcome.UNKNOWN, "it is not renewed, and 24.5 s were watched"

@@ -158,8 +158,9 @@ def _leases(
     expected = []
     for lease in LEASES:
         own, within_s = drill.budget == holder_dies(lease), acts_again_within_s(design, drill, lease)
-        acted = acting(history, lease) in broken_machines
-        if (own or acted) and math.isfinite(within_s):
+        acted = acting(history, lease)
+        # Done to one that waits, it is nobody's loss.
+        if (acted in broken_machines or (own and not acted)) and math.isfinite(within_s):
             expected.append(Expected(lease, within_s, lost=own or drill.darkens))
     if expected and survived:
         yield acts_again(history, expected)
