@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
@@ -349,9 +351,10 @@ class Lan:
         return done.stderr.split("tell-clients: ")[1].strip()
 
 
-def sh(script: str) -> None:
+def sh(script: str) -> str:
     done = subprocess.run(["/bin/sh", "-ec", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture
@@ -457,6 +460,20 @@ def test_a_holder_that_lets_go_tells_those_that_are_connected_to_it(lan: Lan, tm
     assert client.fate(within_s=5) == {"reset": 5}
     assert after.fate(within_s=1) == {"silent": 5}
     assert lan.connected(lan.old) == "", "nothing is left to answer for a later connection of the same port"
+
+
+def test_a_client_that_hears_late_whose_the_vip_is_now_is_told_all_the_same(lan: Lan, tmp_path: Path) -> None:
+    """Until then it answers to the machine that let go, where nobody resets what is not its own."""
+    client = lan.connect(VIPS[0], 5)
+    (old,) = json.loads(sh(f"ip -n {lan.old} -json link show eth0"))
+    lan.vips_leave()
+    sh(f"ip -n {lan.client} neigh replace {VIPS[0]} lladdr {old['address']} dev br0 nud permanent")
+    with ThreadPoolExecutor() as pool:
+        leaves = pool.submit(lan.leave, tmp_path, VIPS[0])
+        time.sleep(0.3)
+        sh(f"ip -n {lan.client} neigh del {VIPS[0]} dev br0")
+        assert leaves.result().startswith("told 5 clients")
+    assert client.fate(within_s=5) == {"reset": 5}
 
 
 def test_who_is_connected_to_the_machine_itself_stays_when_the_vip_leaves(lan: Lan, tmp_path: Path) -> None:

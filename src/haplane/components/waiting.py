@@ -166,12 +166,17 @@ if ($leaving) {
     my @left = connected();
     exit 0 unless @left;
     $told = @left;
-    for my $again (0, 1) {
-        pause($wait_ms / 1000);
-        tell_all(@left);
-    }
+    pause($wait_ms / 1000);
+    my $first = now();
+    tell_all(@left);
+    pause($wait_ms / 1000);
     # It may be MASTER again, and they others.
     ss("--kill", "connected") unless ip_is_here();
+    # Until clients hear whose the VIP is now, they answer to this machine.
+    for my $later (@LATER) {
+        pause(0.01) while now() < $first + $later;
+        tell_all(@left);
+    }
     finish("");
 }
 
