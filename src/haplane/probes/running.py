@@ -166,7 +166,10 @@ class Prober:
             if '"reading"' in line:
                 with suppress(ValueError, KeyError):
                     read = json.loads(line)
-                    self._answers.pop(str(read["token"])).set_result((float(read["t"]), received))
+                    answer = self._answers.pop(str(read["token"]))
+                    # Whoever asked may have been told to stop meanwhile.
+                    if not answer.done():
+                        answer.set_result((float(read["t"]), received))
 
 
 def find_kubectl(cluster: Cluster, *, state: str = STATE) -> str:
