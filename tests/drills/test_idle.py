@@ -67,6 +67,22 @@ def test_one_that_is_dark_at_the_end_is_violated() -> None:
     assert verdict.evidence[0] == "ready -4.020 s: no answer when asked +23.000 s"
 
 
+def test_one_that_was_made_anew_and_is_dark_at_the_end_is_violated() -> None:
+    """As when the VIP goes back to a holder that woke up."""
+
+    def leave(event: Event) -> Event:
+        made_anew = isinstance(event, Idle) and event.t > FAULT
+        return replace(event, told_at=STOP + TIMEOUT_S, kind="dark") if made_anew else event
+
+    history = edited(waited(*[(0.2, "reset")] * 14), leave)
+    verdict = judged(history)
+    assert verdict.outcome is VIOLATED
+    assert verdict.sentence == "14 that were made since waited in the dark at the end"
+    assert verdict.evidence[0] == "ready +0.210 s: no answer when asked +23.000 s"
+    stood_still = Clock(STOP + 3.0, 2.0, (Stall.ending(STOP + 2.9, 2.0),))
+    assert judged(history.with_events([stood_still])).outcome is UNKNOWN
+
+
 def test_one_that_was_told_too_late_is_violated() -> None:
     verdict = judged(waited((0.2, "reset"), (0.52, "eof")))
     assert verdict.outcome is VIOLATED
@@ -128,13 +144,12 @@ def test_a_connection_that_the_server_closed_because_it_was_idle_was_not_in_the_
     assert judged(waited((70.0, "eof"), marks=[OFF], stop=stop)).outcome is VIOLATED
 
 
-def test_connections_that_ended_before_the_fault_or_began_after_it_are_not_judged() -> None:
+def test_connections_that_ended_before_the_fault_are_not_judged_and_those_that_began_after_it_are_not_timed() -> None:
     before = judged(waited(*[(-1.0, "eof")] * 50))
     assert before.outcome is HELD and "ended none of 50" in before.sentence, "all were made anew before the fault"
     history = waited()
-    anew = Idle(FAULT + 1.0, STOP + TIMEOUT_S, "dark")
-    more = edited(history.with_events([anew]), lambda event: event)
-    assert judged(more).outcome is HELD
+    anew = Idle(FAULT + 1.0, FAULT + 9.0, "eof")
+    assert judged(edited(history.with_events([anew]), lambda event: event)).outcome is HELD
 
 
 def test_a_connection_that_ended_while_the_fault_may_have_begun_was_told_in_time() -> None:

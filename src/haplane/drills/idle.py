@@ -37,6 +37,8 @@ class _Judged:
 def nobody_waits_in_the_dark(history: History, within_s: float) -> Verdict:
     """Held when each connection that the fault ended was told within this time, and all others still answer.
 
+    Those that were made since are not timed; none of them may be left in the dark.
+
     It needs the whole history: whether a connection that was not told is alive shows only when it is asked at the end.
     """
     if within_s <= 0:
@@ -47,10 +49,15 @@ def nobody_waits_in_the_dark(history: History, within_s: float) -> Verdict:
         return Verdict(NAME, Outcome.UNKNOWN, "; ".join(reasons), ())
     judged = [_judge(history, each, within_s) for each in waiting]
     told, late, dark, _alive, unclear = ([each for each in judged if each.fate is fate] for fate in _Fate)
-    evidence = (*_shown(fault, dark), *_shown(fault, late), *_shown(fault, unclear), _precision(fault))
+    since = [_judge(history, each, within_s) for each in _dark_since(history)]
+    dark_since = [each for each in since if each.fate is _Fate.DARK]
+    unclear += [each for each in since if each.fate is _Fate.UNCLEAR]
+    evidence = tuple(line for each in (dark, dark_since, late, unclear) for line in _shown(fault, each))
+    evidence += (_precision(fault),)
     total = len(judged)
-    if late or dark:
+    if late or dark or dark_since:
         parts = [f"{len(dark)} of {total} idle connections still waited in the dark at the end"] if dark else []
+        parts += [f"{len(dark_since)} that were made since waited in the dark at the end"] if dark_since else []
         parts += [f"{len(late)} of {total} idle connections were told later than {within_s:.3g} s"] if late else []
         return Verdict(NAME, Outcome.VIOLATED, ", ".join(parts), evidence)
     doubts = [*_too_short(history, fault, within_s), *sorted({each.doubt for each in unclear})]
@@ -72,6 +79,13 @@ def _waiting(history: History) -> list[Idle]:
     fault = history.fault
     since = fault.t - fault.error if fault else 0.0
     return sorted((each for each in history.of(Idle) if each.t < since <= each.told_at), key=lambda each: each.t)
+
+
+def _dark_since(history: History) -> list[Idle]:
+    """Made after the fault, and without an answer when asked at the end."""
+    fault = history.fault
+    since = fault.t - fault.error if fault else 0.0
+    return [each for each in history.of(Idle) if each.t >= since and each.kind == prober.DARK]
 
 
 def _unfit(history: History) -> list[str]:
