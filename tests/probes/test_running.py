@@ -42,7 +42,7 @@ class Machine:
 def test_an_answer_that_nobody_waits_for_any_more_ends_nothing() -> None:
     async def scenario() -> None:
         machine, lines = Machine(), list[str]()
-        prober = Prober(machine, lines.append)  # type: ignore[arg-type]
+        prober = Prober(machine, lines.append)  # type: ignore[arg-type]  # it has all of a Remote that is used
         machine.said.put_nowait('{"t": 1.0, "probe": "end"}\n')
         await prober.start(three_nodes(), "authority", rate=50.0, duration_s=1.0)
         reading = asyncio.create_task(prober.read_clock())

@@ -63,7 +63,7 @@ class TlsServer:
     """Answers each GET, and each POST as created. What it does can be changed while it runs.
 
     resetting: a request is read and its connection reset. created: what was posted, by name; heads: how. bodies: what
-    to answer to a GET whose path ends so, in chunks; asked: how.
+    to answer to a GET whose path ends so, in chunks; asked: how, asked_over: from which port.
     """
 
     authority: Authority
@@ -79,6 +79,7 @@ class TlsServer:
     heads: list[str] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    asked_over: list[int] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -129,6 +130,7 @@ class TlsServer:
         path = request.split(b" ")[1].decode()
         for end in (end for end in self.bodies if path.endswith(end)):
             self.asked.append(request.decode())
+            self.asked_over.append(writer.get_extra_info("peername")[1])
             answer = f"HTTP/1.1 {status} Said\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
             answer += b"".join(chunk(part) for part in halves(self.bodies[end])) + b"0\r\n\r\n"
         writer.write(answer[: self.cut_after])

@@ -71,7 +71,8 @@ class Leases:
         def take(data: bytes) -> None:
             for line in stream.feed(data):
                 self._told(name, line)
-            limit.reschedule(self._loop.time() + self._config.timeout_s)
+            if not limit.expired():
+                limit.reschedule(self._loop.time() + self._config.timeout_s)
             if stream.ended:
                 raise Failed("closed")
 
