@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from haplane.model.errors import ExitCode, HaplaneError, UsageError
-from haplane.transport.files import replace_file
+from haplane.transport.files import HINT, replace_file
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -198,7 +198,12 @@ def write_file(file: Path, text: str) -> None:
     try:
         replace_file(file, text)
     except OSError as error:
-        raise UsageError(f"{file} cannot be written", where=str(file.absolute()), why=str(error)) from None
+        raise UsageError(
+            f"{file} cannot be written",
+            where=str(file.absolute()),
+            why=error.strerror or str(error),
+            hint=HINT,
+        ) from None
 
 
 def show_json(value: object) -> None:

@@ -18,7 +18,7 @@ from haplane.model.cluster import Machine
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.file import read_cluster
 from haplane.model.reading import read_document
-from haplane.transport.files import replace_file
+from haplane.transport.files import HINT, replace_file
 
 VERSION = "1.35.4"
 SUBNET = "10.77.0.0/24"
@@ -154,7 +154,15 @@ def write_default(
 
     like: a cluster.yaml whose design the lab is to have. Raises InvalidFile when it cannot be read.
     """
-    paths.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder {paths.folder} cannot be made",
+            where=str(error.filename or paths.folder),
+            why=error.strerror or str(error),
+            hint=HINT,
+        ) from None
     subnet6 = ""
     power = {action: _power_command(action, paths) for action in ("off", "on", "freeze", "thaw")}
     if like is not None:
@@ -254,4 +262,9 @@ def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
     try:
         replace_file(path, text, mode=mode)
     except OSError as error:
-        raise HaplaneError(f"cannot write {path}", where=str(path), why=str(error)) from None
+        raise HaplaneError(
+            f"cannot write {path}",
+            where=str(path),
+            why=error.strerror or str(error),
+            hint=HINT,
+        ) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from haplane.model.cluster import Cluster
 from haplane.model.errors import HaplaneError
-from haplane.transport.files import replace_file
+from haplane.transport.files import HINT, replace_file
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 
@@ -33,4 +33,9 @@ def write(path: Path, text: str) -> None:
     try:
         replace_file(path, text, mode=0o600)
     except OSError as error:
-        raise HaplaneError(f"cannot write {path}", where=str(path), why=str(error)) from None
+        raise HaplaneError(
+            f"cannot write {path}",
+            where=str(path),
+            why=error.strerror or str(error),
+            hint=HINT,
+        ) from None

@@ -6,6 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+# How to go on when it fails.
+HINT = "may you write there, is the folder above it there, and has its disk room?"
+
 
 def replace_file(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """A reader sees the old content or the new, also after a power cut. Raises OSError.

@@ -13,7 +13,7 @@ from haplane.model.errors import HaplaneError
 from haplane.reports.suite import junit, markdown, page, saved
 from haplane.reports.suite.comparison import Comparison
 from haplane.reports.suite.report import SuiteReport
-from haplane.transport.files import replace_file
+from haplane.transport.files import HINT, replace_file
 
 PAGE, WIKI, JUNIT, JSON = "index.html", "report.md", "junit.xml", "report.json"
 NO_PICTURES: Mapping[str, bytes] = MappingProxyType({})
@@ -44,5 +44,10 @@ def write(
         for name, content in contents.items():
             replace_file(folder / name, content)
     except OSError as error:
-        raise HaplaneError(f"{folder} cannot be written", where=str(folder), why=str(error)) from None
+        raise HaplaneError(
+            f"{folder} cannot be written",
+            where=str(folder),
+            why=error.strerror or str(error),
+            hint=HINT,
+        ) from None
     return folder / PAGE
