@@ -233,6 +233,8 @@ def test_without_haproxy_the_timer_says_so(tmp_path: Path) -> None:
 SERVER = """
 import socket, sys
 listener = socket.create_server(("::", 8443), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1000)
+IPV6_TRANSPARENT = 75
+listener.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, int("transparent" in sys.argv))
 print("ready", flush=True)
 kept = []
 while True:
@@ -296,6 +298,11 @@ class Lan:
         )
         self.running.append(process)
         return process
+
+    def serve(self, namespace: str, *options: str) -> None:
+        server = self.start(namespace, SERVER, *options)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
 
     def connect(self, vip: str, count: int = 1, *, at: str = "", port: int = 0) -> Client:
         process = self.start(at or self.client, CLIENT, vip, count, port)
@@ -376,9 +383,7 @@ def lan() -> Iterator[Lan]:
             sh(f"ip -n {namespace} link set dev {device} up; ip -n {namespace} link set dev lo up")
         found.give_vips(found.old)
         for namespace in (found.old, found.new):
-            server = found.start(namespace, SERVER)
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
+            found.serve(namespace, "transparent")
         yield found
     finally:
         for process in found.running:
@@ -460,6 +465,42 @@ def test_a_holder_that_lets_go_tells_those_that_are_connected_to_it(lan: Lan, tm
     assert client.fate(within_s=5) == {"reset": 5}
     assert after.fate(within_s=1) == {"silent": 5}
     assert lan.connected(lan.old) == "", "nothing is left to answer for a later connection of the same port"
+
+
+def test_a_holder_whose_listener_cannot_send_from_where_it_is_not_tells_them_all_the_same(
+    lan: Lan, tmp_path: Path
+) -> None:
+    """As HAProxy listened before: what an older process still has."""
+    lan.running[0].kill()
+    lan.running[0].wait()
+    lan.serve(lan.old)
+    client = lan.connect(VIPS[0], 5)
+    lan.vips_leave()
+    assert lan.leave(tmp_path, VIPS[0]).startswith("told 5 clients")
+    assert client.fate(within_s=5) == {"reset": 5}
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_what_the_next_holder_kept_of_an_older_connection_does_not_answer_for_one_that_has_to_end(
+    lan: Lan, tmp_path: Path, vip: str
+) -> None:
+    """It stood still while the VIP was here, and does not know that its clients have gone since."""
+    lan.give_vips(lan.new)
+    for address, length in zip(VIPS, (32, 128), strict=True):
+        sh(f"ip -n {lan.old} addr del {address}/{length} dev eth0")
+    earlier = lan.connect(vip, port=45678)
+    sh(f"ip -n {lan.client} link set dev port3 down")  # so that it hears of no end
+    sh(f"ip netns exec {lan.client} ss --kill --tcp --numeric dport = :8443")
+    earlier.process.kill()
+    earlier.process.wait()
+    lan.give_vips(lan.old)
+    client = lan.connect(vip, port=45678)
+    for address, length in zip(VIPS, (32, 128), strict=True):
+        sh(f"ip -n {lan.old} addr del {address}/{length} dev eth0")
+    sh(f"ip -n {lan.client} link set dev port3 up; ip -n {lan.client} neigh flush all")
+    assert ":45678" in lan.connected(lan.new)
+    assert lan.leave(tmp_path, vip).startswith("told 1 clients")
+    assert client.fate(within_s=5) == {"reset": 1}
 
 
 def test_a_client_that_hears_late_whose_the_vip_is_now_is_told_all_the_same(lan: Lan, tmp_path: Path) -> None:

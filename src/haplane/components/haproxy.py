@@ -152,7 +152,8 @@ def settings(view: View) -> Settings:
         },
         "frontend": {
             "bind": Setting(
-                f"{wildcard}:{cluster.endpoint.port}{' v4v6' if len(families) > 1 else ''} tcp-ut 30s",
+                f"{wildcard}:{cluster.endpoint.port}{' v4v6' if len(families) > 1 else ''} tcp-ut 30s"
+                f"{waiting.bind_option(view)}",
                 "a wildcard starts where the VIP is not; the user timeout finds clients that vanished with data unsent",
             ),
             **clients["frontend"],

@@ -262,9 +262,9 @@ echo $(( $? != 0 )) > {{ balancer.down_file }}'
 ExecStopPost=-/sbin/ip address delete {{ vip }} dev {{ interface }}
 {% endfor %}
 {% if stopped %}
-# What was connected to it would answer for later connections of the same port.
+# Who was connected to it hears that the VIP has left, once its next holder has it.
 {% for command in stopped %}
-ExecStopPost=-/bin/sh -c '{{ command }}'
+ExecStopPost=-{{ command }}
 {% endfor %}
 {% endif %}
 """

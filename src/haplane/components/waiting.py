@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from haplane.components.base import LIBEXEC, File, View, join_host_port
 from haplane.components.settings import Setting, Settings
 from haplane.components.templates import render
-from haplane.model.cluster import BalancerProgram, Cluster, EndpointOwner, Interface
+from haplane.model.cluster import Address, BalancerProgram, Cluster, EndpointOwner, Interface
 
 PEERS_PORT = 10240
 TELL_FILE = f"{LIBEXEC}/tell-clients"
@@ -132,9 +132,9 @@ TELL = (
 #
 # Run by keepalived when this machine becomes MASTER: tells every client of VIP:PORT that HAProxy knows of that its
 # connection is gone, unless it is here. Two at once do no harm: clients answer either, and nobody is told who lives.
-# leaving: run when it is MASTER no more. Tells those that are connected here, for a MASTER that was frozen and goes on
-# does not know that it was not one; and ends their connections, which would answer for later ones of the same port, and
-# those of this machine's own programs.
+# leaving: run when it is MASTER no more. Ends the connections that are here: their clients are reset (HAProxy listens
+# with `transparent`, or the kernel could not send that from an address that is gone), nothing is left to answer for
+# later ones of the same port, and this machine's own programs hear it, too. What of that was lost is told again.
 use strict;
 use warnings;
 use Socket qw(:all);
@@ -156,27 +156,22 @@ alarm 15;
 socket(my $raw, $family, SOCK_RAW, IPPROTO_TCP) or finish("a raw socket: $!");
 # What comes back is the kernel's business.
 setsockopt($raw, SOL_SOCKET, SO_RCVBUF, 1);
-my $is_here = bind($raw, to($source));
 # IP_TRANSPARENT, IPV6_TRANSPARENT: what goes out in the VIP's name need not be from where it is.
 my ($level, $transparent) = $family == AF_INET6 ? (41, 75) : (0, 19);
-setsockopt($raw, $level, $transparent, 1) if $leaving and !$is_here;
-$is_here or ($leaving and bind($raw, to($source))) or finish("the VIP is not here: $!");
+setsockopt($raw, $level, $transparent, 1) if $leaving;
+bind($raw, to($source)) or finish("the VIP is not here: $!");
 
 if ($leaving) {
     my @left = connected();
     exit 0 unless @left;
     $told = @left;
-    pause($wait_ms / 1000);
-    my $first = now();
-    tell_all(@left);
+    # Who comes back before all have heard whose the VIP is now comes here.
     pause($wait_ms / 1000);
     # It may be MASTER again, and they others.
     ss("--kill", "connected") unless ip_is_here();
-    # Until clients hear whose the VIP is now, they answer to this machine.
-    for my $later (@LATER) {
-        pause(0.01) while now() < $first + $later;
-        tell_all(@left);
-    }
+    my $first = now();
+    tell_all(@left);
+    tell_again($first, @left);
     finish("");
 }
 
@@ -191,11 +186,7 @@ my $first = now();
 tell_all(@clients);
 my @recent = clients("eq");
 tell_all(@recent);
-push @clients, @recent;
-for my $later (@LATER) {
-    pause(0.01) while now() < $first + $later;
-    tell_all(@clients);
-}
+tell_again($first, @clients, @recent);
 finish("");
 
 # The lines of ss for what is connected to the VIP's port and in one of these states.
@@ -242,6 +233,14 @@ sub clients {
     splice(@found, $room) if @found > $room;
     $told += @found;
     return @found;
+}
+
+sub tell_again {
+    my ($first, @clients) = @_;
+    for my $later (@LATER) {
+        pause(0.01) while now() < $first + $later;
+        tell_all(@clients);
+    }
 }
 
 # One segment for each, no faster than $PER_SECOND.
@@ -330,6 +329,11 @@ def haproxy_settings(view: View) -> Settings:
     }
 
 
+def bind_option(view: View) -> str:
+    """Of HAProxy's listener: what is sent on its connections, a reset above all, leaves also when the VIP has left."""
+    return " transparent" if _is_used_on(view) else ""
+
+
 def haproxy_sections(view: View) -> str:
     """What comes after the other sections of haproxy.cfg."""
     if not _is_used_on(view):
@@ -360,7 +364,7 @@ def keepalived_settings(view: View, vip: Interface) -> Mapping[str, Setting]:
     """What a vrrp_instance needs besides."""
     if not is_used(view.cluster):
         return {}
-    call = f"{TELL_FILE} {SOCKET} {vip.ip} {view.cluster.endpoint.port} {view.timers.advert_ms}"
+    call = _tell(view, vip.ip, view.timers.advert_ms)
     leaving = Setting(f'"{call} leaving" root', "those that are connected here learn that the VIP has left")
     return {
         "notify_master": Setting(f'"{call}" root', "idle clients learn that their connection died with the old holder"),
@@ -370,16 +374,16 @@ def keepalived_settings(view: View, vip: Interface) -> Mapping[str, Setting]:
 
 
 def keepalived_stopped(view: View) -> tuple[str, ...]:
-    """Shell commands for when keepalived has ended and the VIP is gone: its next holder tells clients."""
+    """Shell commands for when keepalived has ended, and the VIP is gone: until then nobody else told its clients."""
     if not is_used(view.cluster):
         return ()
-    port = view.cluster.endpoint.port
-    ports = f"( sport = :{port} or dport = :{port} )"
-    return tuple(
-        f'ss --kill --tcp --numeric state connected "( {source} ) and {ports}" > /dev/null'
-        for vip in view.cluster.endpoint.vips
-        for source in [f"src {vip.ip} or src [::ffff:{vip.ip}]" if vip.version == 4 else f"src [{vip.ip}]"]
-    )
+    # Killed, it has said nothing: the next holder waits for three adverts and its skew.
+    taken_ms = 4 * view.timers.advert_ms
+    return tuple(_tell(view, vip.ip, taken_ms) + " leaving" for vip in view.cluster.endpoint.vips)
+
+
+def _tell(view: View, vip: Address, wait_ms: int) -> str:
+    return f"{TELL_FILE} {SOCKET} {vip} {view.cluster.endpoint.port} {wait_ms}"
 
 
 def keepalived_files(view: View) -> tuple[File, ...]:

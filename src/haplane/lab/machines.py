@@ -23,6 +23,7 @@ from haplane.model.progress import Progress
 from haplane.transport import local
 
 BOOT_TIMEOUT_S = 60
+FREEZE_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,17 @@ async def power_on(lab: Lab, name: str) -> None:
 
 async def freeze(lab: Lab, name: str) -> None:
     """Stop every process in it at once; its kernel is this host's and goes on."""
-    if (await _made(lab, name)).state == "running":
-        await local.run(["podman", "pause", lab.container(name)])
+    if (await _made(lab, name)).state != "running":
+        return
+    pause = ["podman", "pause", lab.container(name)]
+    # runc gives up, and lets all go on, while a process of a busy machine cannot be stopped (cgroup v1).
+    for _ in range(FREEZE_ATTEMPTS - 1):
+        code, _, err = await local.run(pause, check=False)
+        if code == 0:
+            return
+        if "unable to freeze" not in err:
+            break
+    await local.run(pause, hint="nothing was frozen; try again")
 
 
 async def thaw(lab: Lab, name: str) -> None:
