@@ -38,3 +38,18 @@ def test_limits_that_are_high_enough_stay(tmp_path: Path) -> None:
     host.raise_limits(Silent(), files=limits(tmp_path, 8192))
     assert (tmp_path / "max_user_instances").read_text() == "8192\n"
     assert (tmp_path / "max_user_watches").read_text() == "1048576\n"
+
+
+def test_machines_get_real_time_where_it_is_shared_out(tmp_path: Path) -> None:
+    shared = tmp_path / "libpod_parent" / "cpu.rt_runtime_us"
+    assert host.real_time_us(shared) == 0, "control groups have no shares here"
+    (tmp_path / shared.name).write_text("950000\n")
+    shared.parent.mkdir()
+    shared.write_text("0\n")
+    assert host.real_time_us(shared) == host.REAL_TIME_EACH_US
+    assert shared.read_text() == str(host.REAL_TIME_US)
+
+
+def test_a_host_that_gives_no_real_time_has_a_lab_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "cpu.rt_runtime_us").write_text("950000\n")
+    assert host.real_time_us(tmp_path / "libpod_parent" / "cpu.rt_runtime_us") == 0

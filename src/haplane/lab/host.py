@@ -22,6 +22,9 @@ PROGRAMS = {
 }
 # As kind asks of its hosts, and some more: a lab's machines run more daemons.
 INOTIFY = {"max_user_instances": 1024, "max_user_watches": 524_288}
+# Of podman's containers together, where each control group has a share of real time (cgroup v1); microseconds a second.
+REAL_TIME = Path("/sys/fs/cgroup/cpu/libpod_parent/cpu.rt_runtime_us")
+REAL_TIME_US, REAL_TIME_EACH_US = 900_000, 60_000
 NETAVARK = ("/usr/lib/podman/netavark", "/usr/libexec/podman/netavark")
 
 
@@ -58,6 +61,22 @@ def raise_limits(progress: Progress, *, files: Path = Path("/proc/sys/fs/inotify
                 why=str(error),
                 hint=f"on the host itself: sysctl -w fs.inotify.{name}={wanted}",
             ) from None
+
+
+def real_time_us(file: Path = REAL_TIME) -> int:
+    """What a machine with keepalived has to be given so that it runs in real time there, as where it is no container.
+
+    0: nothing has to be given (cgroup v2), or nothing can be.
+    """
+    if not (file.parent.parent / file.name).exists():
+        return 0
+    try:
+        file.parent.mkdir(exist_ok=True)
+        if int(file.read_text()) < REAL_TIME_US:
+            file.write_text(str(REAL_TIME_US))
+    except (OSError, ValueError):
+        return 0
+    return REAL_TIME_EACH_US
 
 
 def _missing() -> Iterator[tuple[str, str]]:

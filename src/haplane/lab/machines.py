@@ -16,7 +16,7 @@ from typing import Literal
 
 from haplane.lab import image, outer, rehearsal
 from haplane.lab.files import LabFile, LabPaths
-from haplane.lab.host import raise_limits
+from haplane.lab.host import raise_limits, real_time_us
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
@@ -90,6 +90,8 @@ class Lab:
 async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     """Make what is missing: image, network, machines; then wait until every sshd answers."""
     raise_limits(progress)
+    # Also for machines that are there already: what is above them has forgotten it if this host was restarted.
+    share_us = real_time_us()
     tags = await ensure_images(lab, cache=cache, progress=progress)
     await _ensure_network(lab)
     seen = {one.machine: one for one in await status(lab)}
@@ -97,7 +99,7 @@ async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     async def one(machine: Machine) -> None:
         progress.now(machine.name, "starting")
         if machine.name not in seen:
-            await _create(lab, machine, tags[lab.image_of(machine.name)])
+            await _create(lab, machine, tags[lab.image_of(machine.name)], share_us)
         elif seen[machine.name].state == "paused":
             await thaw(lab, machine.name)
         elif seen[machine.name].state != "running":
@@ -161,6 +163,7 @@ async def power_off(lab: Lab, name: str) -> None:
 async def power_on(lab: Lab, name: str) -> None:
     """Start a machine that is off; of one that runs, make sure that its link is up and that it is not frozen."""
     await thaw(lab, name)
+    real_time_us()
     await local.run(["podman", "start", lab.container(name)], hint="haplane lab up makes machines that are missing")
     await _ensure_host_address(lab)
     for one in await status(lab):
@@ -241,7 +244,7 @@ async def _ensure_host_address(lab: Lab) -> None:
         await local.run(["ip", "address", "replace", address, "dev", bridge, *nodad])
 
 
-async def _create(lab: Lab, machine: Machine, tag: str) -> None:
+async def _create(lab: Lab, machine: Machine, tag: str, real_time_us: int) -> None:
     """Why these flags: crun refuses hybrid cgroups, hence runc. --systemd=always breaks kubelet there (it bind-mounts
     the host's name=systemd hierarchy over the private one, and runc inside then cannot mount /sys/fs/cgroup), hence
     --systemd=false with what systemd needs given by hand, and a private cgroup namespace. Volumes for containerd and
@@ -258,6 +261,8 @@ async def _create(lab: Lab, machine: Machine, tag: str) -> None:
     if Role.CONTROL_PLANE not in machine.roles:
         # Where clients are is another machine with processors of its own: its probes should not wait for the cluster.
         arguments += ["--cpu-shares", "8192"]
+    if real_time_us and machine in lab.cluster.balancers:
+        arguments += ["--cpu-rt-runtime", str(real_time_us)]
     key = lab.paths.host_key(machine.name).absolute()
     arguments += ["--volume", f"{key}:/etc/ssh/ssh_host_ed25519_key:ro"]
     public = lab.paths.user_key.with_name("id_ed25519.pub").absolute()
