@@ -25,7 +25,7 @@ OTHER = "127.0.0.2"
 
 
 @contextmanager
-def page(code: int, tls: Authority | None = None) -> Iterator[int]:
+def page(code: int, tls: Authority | None = None, *, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """The port of a health page on loopback, or with tls of an apiserver that says so to whatever it is asked."""
 
     class Page(BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ def page(code: int, tls: Authority | None = None) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Page)
+    server = HTTPServer((address, port), Page)
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls.chain_file)
@@ -118,6 +118,34 @@ def test_haproxy_that_serves_somebody_is_not_asked_for_others(tmp_path: Path) ->
         assert exit_code(tmp_path, BalancerProgram.HAPROXY, health=health, other=DEAD) == 0
     with page(503) as health:
         assert exit_code(tmp_path, BalancerProgram.HAPROXY, health=health, other=DEAD) == 1
+
+
+def test_haproxy_without_an_apiserver_leaves_the_vip_to_another_balancer_that_serves(tmp_path: Path) -> None:
+    tls = make_authority(tmp_path / "tls")
+    with page(503) as health, page(200, tls, address=OTHER) as other:
+        assert exit_code(tmp_path, BalancerProgram.HAPROXY, health=health, other=other) == 1
+
+
+def test_haproxy_whose_clients_are_served_all_the_same_keeps_the_vip(tmp_path: Path) -> None:
+    """Its checks fail because all is overloaded, and it asks the apiservers anyway."""
+    tls = make_authority(tmp_path / "tls")
+    with page(503) as health, page(200, tls) as both, page(200, tls, address=OTHER, port=both):
+        assert exit_code(tmp_path, BalancerProgram.HAPROXY, health=health, other=both) == 0
+
+
+def test_where_nobody_serves_the_vip_stays_with_who_reaches_another(tmp_path: Path) -> None:
+    tls = make_authority(tmp_path / "tls")
+    with page(503) as health, listening(OTHER) as silent, page(500, tls, address=OTHER) as not_ready:
+        for other in (silent, not_ready):
+            assert exit_code(tmp_path, BalancerProgram.HAPROXY, health=health, other=other) == 0
+
+
+def test_all_questions_fit_into_the_time_that_the_script_has() -> None:
+    """A page that answers takes no time; all that is asked then may time out. Five balancers are the most."""
+    cluster = balanced_by(BalancerProgram.HAPROXY)
+    timeout_s = float(keepalived.settings(view(cluster, "cp1"))["vrrp_script"]["timeout"].arguments)
+    asked_s = keepalived.ASK_OWN_S + 4 * keepalived.ASK_OTHERS_S
+    assert asked_s < timeout_s
 
 
 def test_a_single_machine_has_nobody_to_be_cut_off_from(tmp_path: Path) -> None:

@@ -160,17 +160,17 @@ class Socket:
                 lines.write(self.answer(command))
 
 
-def table(keys: Iterable[str], *, long_lived: bool, open_here: bool = False) -> str:
-    """As HAProxy 2.6 answers `show table`."""
+def table(keys: Iterable[str], *, long_lived: bool, open_here: bool = False, used: int = 0) -> str:
+    """As HAProxy 2.6 answers `show table`. used: entries in all, those that the filter left out, too."""
     rows = [
         f"0x5574675c{i:04x}: key={key} use=0 exp={119548 - i} gpc0={int(long_lived)} conn_cur={int(open_here)}\n"
         for i, key in enumerate(keys)
     ]
-    return "".join([f"# table: clients, type: string, size:262144, used:{len(rows)}\n", *rows, "\n"])
+    return "".join([f"# table: clients, type: string, size:262144, used:{used or len(rows)}\n", *rows, "\n"])
 
 
-def knows(*, long: Iterable[str] = (), recent: Iterable[str] = ()) -> Callable[[str], str]:
-    tables = {"gt": table(long, long_lived=True), "eq": table(recent, long_lived=False)}
+def knows(*, long: Iterable[str] = (), recent: Iterable[str] = (), used: int = 0) -> Callable[[str], str]:
+    tables = {"gt": table(long, long_lived=True, used=used), "eq": table(recent, long_lived=False, used=used)}
     return lambda command: tables[command.split()[4]]
 
 
@@ -422,6 +422,15 @@ def test_five_hundred_clients_are_all_told_also_by_a_kernel_that_limits_challeng
     said = lan.tell(tmp_path, VIPS[0], knows(long=keys[:300], recent=keys[300:]))
     assert said == f"told 500 clients of {VIPS[0]} port 8443 that the VIP has moved"
     assert client.fate(within_s=5) == {"reset": 500}
+
+
+def test_of_a_table_that_takes_long_to_read_all_are_told_too(lan: Lan, tmp_path: Path) -> None:
+    client = lan.connect(VIPS[0], 20)
+    lan.move_vips()
+    keys = [f"192.0.2.11:{port}" for port in client.ports]
+    said = lan.tell(tmp_path, VIPS[0], knows(long=keys[:10], recent=keys[10:], used=200_000))
+    assert said == f"told 20 clients of {VIPS[0]} port 8443 that the VIP has moved"
+    assert client.fate(within_s=5) == {"reset": 20}
 
 
 def test_a_connection_that_lives_on_the_new_holder_survives(lan: Lan, tmp_path: Path) -> None:

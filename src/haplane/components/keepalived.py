@@ -42,8 +42,10 @@ WHOLE_SECONDS = frozenset({"debian 12", "ubuntu 24.04"})
 # Two backups whose skew differs by less both claim the VIP.
 SKEW_APART_MS = 10
 
-# Of one question to another machine.
+# Of one question to another machine; and to this one, which in doubt keeps the VIP. All fit into the second that the
+# script has.
 ASK_OTHERS_S = 0.15
+ASK_OWN_S = 0.25
 
 CONFIG = """\
 # Written by haplane; a change here is undone by the next apply.
@@ -115,14 +117,28 @@ curl --silent --fail --max-time {{ timeout_s }} --output /dev/null --cacert {{ a
 # num_connects: of TCP. curl 7.88 (Debian 12) knows no time_connect of a handshake that failed (curl/curl#10670).
 CHECK = """\
 #!/bin/sh
-# Does this machine's {{ balancer.title }} answer, and is the machine not cut off? Asked by keepalived.
+# Does this machine's {{ balancer.title }} answer, and does it serve anybody? Asked by keepalived.
 status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out '%{http_code}' \\
   http://127.0.0.1:{{ port }}{{ balancer.health_path }}) || exit 1
 {% if others %}
 {% if balancer.knows_the_ready %}
 [ "$status" != 503 ] && exit 0
-# It knows of no apiserver that is ready. That may be so everywhere; but who reaches no other balancer either is cut
-# off and serves nobody: it lets go of the VIP, or would take it from the others once it is back.
+# It knows of no apiserver that is ready. Who is served all the same, because it asks them anyway, keeps it here.
+ask() {
+  curl --silent --insecure --max-time $1 --output /dev/null --write-out '%{http_code} %{num_connects}' https://$2/readyz
+}
+case $(ask {{ own_s }} {{ own }}) in 200*) exit 0 ;; esac
+# That may be so everywhere. But where another balancer serves, it should have the VIP. And who reaches none is cut off:
+# it lets go, too, or would take the VIP from the others once it is back.
+reaches=1
+for peer in{% for other in others %} {{ other }}{% endfor %}; do
+  case $(ask {{ other_s }} $peer) in
+    200*) exit 1 ;;
+    *" 0") ;;
+    *) reaches=0 ;;
+  esac
+done
+exit $reaches
 {% else %}
 {% if ask_own %}
 # Whether an apiserver is ready {{ balancer.title }} does not know. Where the one beside it is, somebody is served.
@@ -130,12 +146,13 @@ status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out
 {% endif %}
 # Who reaches no other machine is cut off and serves nobody: it lets go of the VIP, or would take it from the others
 # once it is back.
-{% endif %}
 for peer in{% for other in others %} {{ other }}{% endfor %}; do
-  connected=$(curl --silent --insecure --max-time 0.15 --output /dev/null --write-out '%{num_connects}' https://$peer/)
+  connected=$(curl --silent --insecure --max-time {{ other_s }} --output /dev/null --write-out '%{num_connects}' \\
+    https://$peer/)
   case $connected in *[1-9]*) exit 0 ;; esac
 done
 exit 1
+{% endif %}
 {% endif %}
 """
 
@@ -172,6 +189,7 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
             "vrrp_higher_prio_send_advert": Setting("true", "ends a split as soon as it is heard"),
             "vrrp_check_unicast_src": Setting("", "adverts of strangers are dropped"),
             "vrrp_rt_priority": Setting("50", "a holder that waits 3 adverts for a processor has lost the VIP"),
+            "vrrp_rlimit_rttime": Setting("200000", "by default it is killed after 10 ms of work without a pause"),
         },
         "vrrp_script": {
             "script": Setting(
@@ -356,7 +374,10 @@ def _check(view: View) -> str:
         timeout_s=timeout_s,
         port=HEALTH_PORT,
         balancer=balancer,
+        own=join_host_port(view.machine.address, view.cluster.endpoint.port),
+        own_s=ASK_OWN_S,
         others=_others(view, balancer),
+        other_s=ASK_OTHERS_S,
         ask_own=_ask_own(view, ASK_OTHERS_S) if is_beside else "",
     )
 

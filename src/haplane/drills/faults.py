@@ -289,12 +289,12 @@ def memory_is_short(design: Design, machine: Machine) -> Fault:
 
 
 def descriptors_are_used_up(process: str) -> Make:
-    """It may open no file and take no connection more than it has."""
+    """It may open no file and take no connection, also when it has closed some."""
     each = f"for pid in $(pidof {process}); do"
     return _always(
         Fault(
             prepare="",
-            inject=f"{each} prlimit --pid $pid --nofile=$(ls /proc/$pid/fd | wc -l): ; done",
+            inject=f"{each} prlimit --pid $pid --nofile=1: ; done",
             heal=f"{each} prlimit --pid $pid --nofile=$(prlimit --pid $pid --nofile --output HARD --noheadings): ; done"
             "\ntrue",
         )
