@@ -52,6 +52,10 @@ def test_priorities_and_the_advert_interval_are_rolled(cluster: LabUnderTest) ->
     assert everywhere(cluster, "grep -c 'advert_int 0.2' /etc/keepalived/keepalived.conf") == {"1"}
     changed(cluster, keepalived="")
     assert everywhere(cluster, "grep -c 'advert_int 0.1' /etc/keepalived/keepalived.conf") == {"1"}
+    # Its one child speaks VRRP. Reloads have been known to end it, see haplane.lab.image.
+    child = "pgrep --parent $(systemctl show --value --property MainPID keepalived)"
+    assert everywhere(cluster, f"chrt --pid $({child}) | grep -o SCHED_RR") == {"SCHED_RR"}
+    assert everywhere(cluster, "journalctl --unit keepalived --grep 'exited due to signal' --quiet || true") == {""}
 
 
 def test_a_changed_virtual_router_id_never_makes_two_holders(cluster: LabUnderTest) -> None:
