@@ -42,10 +42,10 @@ WHOLE_SECONDS = frozenset({"debian 12", "ubuntu 24.04"})
 # Two backups whose skew differs by less both claim the VIP.
 SKEW_APART_MS = 10
 
-# Of one question to another machine; and to this one, which in doubt keeps the VIP. All fit into the second that the
-# script has.
+# Of one question to another machine; and to this one, where HAProxy may try four apiservers, 100 ms each. All fit into
+# the time that the script has, also where a processor has to be waited for.
 ASK_OTHERS_S = 0.15
-ASK_OWN_S = 0.25
+ASK_OWN_S = 0.45
 
 CONFIG = """\
 # Written by haplane; a change here is undone by the next apply.
@@ -123,20 +123,23 @@ status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out
 {% if others %}
 {% if balancer.knows_the_ready %}
 [ "$status" != 503 ] && exit 0
-# It knows of no apiserver that is ready. Who is served all the same, because it asks them anyway, keeps it here.
+# It knows of no apiserver that is ready. Who is served all the same, because it asks them anyway, keeps the VIP here.
 ask() {
   curl --silent --insecure --max-time $1 --output /dev/null --write-out '%{http_code} %{num_connects}' https://$2/readyz
 }
-case $(ask {{ own_s }} {{ own }}) in 200*) exit 0 ;; esac
-# That may be so everywhere. But where another balancer serves, it should have the VIP. And who reaches none is cut off:
-# it lets go, too, or would take the VIP from the others once it is back.
+answer=$(ask {{ own_s }} {{ own }})
+ended=$?
+case $answer in 200*) exit 0 ;; esac
+# That may be so everywhere. But where another balancer serves, it should have the VIP; unless this one may only be slow
+# (28: no answer in time), as all are then. And who reaches none is cut off: it lets go, too, or would take the VIP from
+# the others once it is back.
 reaches=1
 for peer in{% for other in others %} {{ other }}{% endfor %}; do
-  case $(ask {{ other_s }} $peer) in
-    200*) exit 1 ;;
-    *" 0") ;;
-    *) reaches=0 ;;
-  esac
+  answer=$(ask {{ other_s }} $peer)
+  case $answer in *" 0") continue ;; esac
+  [ $ended = 28 ] && exit 0
+  case $answer in 200*) exit 1 ;; esac
+  reaches=0
 done
 exit $reaches
 {% else %}
@@ -199,7 +202,7 @@ def settings(view: View, vip: Interface | None = None) -> Settings:
                 else "this machine's own apiserver: nothing stands in front of it",
             ),
             "interval": _check_interval(view),
-            "timeout": Setting("1", "for the script itself; the question in it ends sooner"),
+            "timeout": Setting("2", "for the script itself; the questions in it end sooner"),
             "fall": _check_fall(cluster),
             "rise": Setting("2", f"{_an(asked)} that flaps does not get the VIP"),
             "init_fail": Setting("", f"{_an(asked)} has to answer before its machine can hold the VIP"),
