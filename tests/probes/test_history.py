@@ -256,6 +256,14 @@ def test_all_bad_lines_are_reported_at_once() -> None:
     assert [problem.line for problem in raised.value.problems] == [1, 3]
 
 
+def test_of_a_file_that_is_no_history_the_first_errors_are_said() -> None:
+    with pytest.raises(InvalidFile) as raised:
+        parse(["no history"] * 5000)
+    said = str(raised.value)
+    assert said.count("is not JSON") == InvalidFile.SHOWN
+    assert said.endswith("\nand 4900 more\nhistory has 5000 errors")
+
+
 def test_a_second_end_is_an_error() -> None:
     end = '{"t":3.0,"probe":"end","reason":"sigterm","count":1}'
     with pytest.raises(InvalidFile, match="history:2:1: probe: is there a second time"):
