@@ -46,6 +46,8 @@ SKEW_APART_MS = 10
 # the time that the script has, also where a processor has to be waited for.
 ASK_OTHERS_S = 0.15
 ASK_OWN_S = 0.45
+# HAProxy asks an apiserver that is down every 0.5 s, and believes the second good answer.
+AGAIN_S = 0.6
 
 CONFIG = """\
 # Written by haplane; a change here is undone by the next apply.
@@ -118,11 +120,14 @@ curl --silent --fail --max-time {{ timeout_s }} --output /dev/null --cacert {{ a
 CHECK = """\
 #!/bin/sh
 # Does this machine's {{ balancer.title }} answer, and does it serve anybody? Asked by keepalived.
-status=$(curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out '%{http_code}' \\
-  http://127.0.0.1:{{ port }}{{ balancer.health_path }}) || exit 1
+status() {
+  curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out '%{http_code}' \\
+    http://127.0.0.1:{{ port }}{{ balancer.health_path }}
+}
+knows=$(status) || exit 1
 {% if others %}
 {% if balancer.knows_the_ready %}
-[ "$status" != 503 ] && exit 0
+[ "$knows" != 503 ] && exit 0
 # It knows of no apiserver that is ready. Who is served all the same, because it asks them anyway, keeps the VIP here.
 ask() {
   curl --silent --insecure --max-time $1 --output /dev/null --write-out '%{http_code} %{num_connects}' https://$2/readyz
@@ -131,14 +136,20 @@ answer=$(ask {{ own_s }} {{ own }})
 ended=$?
 case $answer in 200*) exit 0 ;; esac
 # That may be so everywhere. But where another balancer serves, it should have the VIP; unless this one may only be slow
-# (28: no answer in time), as all are then. And who reaches none is cut off: it lets go, too, or would take the VIP from
-# the others once it is back.
+# (28: no answer in time), as all are then, or knows of an apiserver a moment later. And who reaches no other balancer
+# is cut off: it lets go, too, or would take the VIP from the others once it is back.
 reaches=1
 for peer in{% for other in others %} {{ other }}{% endfor %}; do
   answer=$(ask {{ other_s }} $peer)
   case $answer in *" 0") continue ;; esac
   [ $ended = 28 ] && exit 0
-  case $answer in 200*) exit 1 ;; esac
+  case $answer in
+    200*)
+      sleep {{ again_s }}
+      [ "$(status)" = 503 ] && exit 1
+      exit 0
+      ;;
+  esac
   reaches=0
 done
 exit $reaches
@@ -379,6 +390,7 @@ def _check(view: View) -> str:
         balancer=balancer,
         own=join_host_port(view.machine.address, view.cluster.endpoint.port),
         own_s=ASK_OWN_S,
+        again_s=AGAIN_S,
         others=_others(view, balancer),
         other_s=ASK_OTHERS_S,
         ask_own=_ask_own(view, ASK_OTHERS_S) if is_beside else "",
