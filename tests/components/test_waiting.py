@@ -318,8 +318,7 @@ class Lan:
 
     def move_vips_back(self) -> None:
         """Both are there, and the old holder has the VIPs again."""
-        for vip, length in zip(VIPS, (32, 128), strict=True):
-            sh(f"ip -n {self.new} addr del {vip}/{length} dev eth0")
+        self.take_vips(self.new)
         sh(f"ip -n {self.old} link set eth0 up")
         sh(f"ip -n {self.old} addr flush dev eth0; ip -n {self.old} addr add 192.0.2.12/24 dev eth0")
         self.give_vips(self.old)
@@ -329,10 +328,13 @@ class Lan:
         for namespace in {self.client, self.new} - {holder}:
             sh(f"ip -n {namespace} neigh flush all")
 
+    def take_vips(self, holder: str) -> None:
+        for vip, length in zip(VIPS, (32, 128), strict=True):
+            sh(f"ip -n {holder} addr del {vip}/{length} dev eth0")
+
     def vips_leave(self) -> None:
         """The old holder lives on without them; the new one does not know that it was not the holder before."""
-        for vip, length in zip(VIPS, (32, 128), strict=True):
-            sh(f"ip -n {self.old} addr del {vip}/{length} dev eth0")
+        self.take_vips(self.old)
         self.give_vips(self.new)
 
     def leave(self, folder: Path, vip: str) -> str:
@@ -495,8 +497,7 @@ def test_what_the_next_holder_kept_of_an_older_connection_does_not_answer_for_on
 ) -> None:
     """It stood still while the VIP was here, and does not know that its clients have gone since."""
     lan.give_vips(lan.new)
-    for address, length in zip(VIPS, (32, 128), strict=True):
-        sh(f"ip -n {lan.old} addr del {address}/{length} dev eth0")
+    lan.take_vips(lan.old)
     earlier = lan.connect(vip, port=45678)
     sh(f"ip -n {lan.client} link set dev port3 down")  # so that it hears of no end
     sh(f"ip netns exec {lan.client} ss --kill --tcp --numeric dport = :8443")
@@ -504,8 +505,7 @@ def test_what_the_next_holder_kept_of_an_older_connection_does_not_answer_for_on
     earlier.process.wait()
     lan.give_vips(lan.old)
     client = lan.connect(vip, port=45678)
-    for address, length in zip(VIPS, (32, 128), strict=True):
-        sh(f"ip -n {lan.old} addr del {address}/{length} dev eth0")
+    lan.take_vips(lan.old)
     sh(f"ip -n {lan.client} link set dev port3 up; ip -n {lan.client} neigh flush all")
     assert ":45678" in lan.connected(lan.new)
     assert lan.leave(tmp_path, vip).startswith("told 1 clients")

@@ -771,6 +771,12 @@ def test_machines_whose_roles_cannot_be_understood_are_no_missing_machines() -> 
     assert "not known" in found.what
 
 
+def test_a_list_that_is_far_too_long_is_one_error() -> None:
+    (found,) = problems(SMALLEST.replace("192.0.2.11}", "192.0.2.11, roles: [" + "clint, " * 5000 + "]}"))
+    assert found.what.endswith("has too many entries")
+    assert found.expected == "at most 100"
+
+
 def test_more_errors_than_anybody_reads_end_with_a_sentence() -> None:
     found = problems(SMALLEST + "".join(f"key{i}: 1\n" for i in range(500)))
     assert len(found) == reading.MAX_PROBLEMS + 1

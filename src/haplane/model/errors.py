@@ -74,9 +74,8 @@ class Problem:
 
 
 class InvalidFile(HaplaneError):
-    """All that is wrong with a file, at once. Of a file that is something else altogether the first SHOWN are said."""
+    """All that is wrong with a file, at once."""
 
-    SHOWN = 100
     exit_code = ExitCode.USAGE
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
@@ -86,10 +85,7 @@ class InvalidFile(HaplaneError):
         super().__init__(f"{file} has {count} error{'' if count == 1 else 's'}")
 
     def __str__(self) -> str:
-        more = len(self.problems) - self.SHOWN
-        lines = [str(problem) for problem in self.problems[: self.SHOWN]]
-        lines += [f"and {more} more"] if more > 0 else []
-        return "\n".join([*lines, self.what])
+        return "\n".join(str(problem) for problem in self.problems) + f"\n{self.what}"
 
 
 class CommandFailed(HaplaneError):

@@ -27,6 +27,8 @@ SUPPORTED_MINORS = ("1.34", "1.35")
 DEFAULT_PODS = ip_network("10.244.0.0/16")
 DEFAULT_SERVICES = ip_network("10.96.0.0/16")
 
+MOST_ENTRIES = 100
+
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
@@ -81,6 +83,13 @@ class _Matching:
 def _not_empty(value: list[T]) -> list[T]:
     if not value:
         raise wrong("is empty", "at least one value", "add one, or leave the key out")
+    return value
+
+
+def _not_too_many(value: object) -> object:
+    """Before its entries are looked at: tens of thousands that are wrong would take a second to say so."""
+    if isinstance(value, list) and len(value) > MOST_ENTRIES:
+        raise wrong("has too many entries", f"at most {MOST_ENTRIES}")
     return value
 
 
@@ -258,7 +267,12 @@ Keyword = Annotated[
 PowerCommand = Annotated[Text, AfterValidator(_power_command)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 VirtualRouterId = Annotated[int, Field(ge=1, le=255)]
-NotEmpty = Annotated[list[T], Field(json_schema_extra={"minItems": 1}), AfterValidator(_not_empty)]
+NotEmpty = Annotated[
+    list[T],
+    Field(json_schema_extra={"minItems": 1, "maxItems": MOST_ENTRIES}),
+    AfterValidator(_not_empty),
+    BeforeValidator(_not_too_many),
+]
 
 # ---- values that are parsed, each with the text that is written for it ----
 

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from haplane.model.errors import InvalidFile, Problem
+from haplane.model.reading import first_of
 from haplane.probes import prober
 from haplane.probes.prober import Config, ConfigError
 
@@ -587,8 +588,9 @@ _READERS: Mapping[str, Callable[[_Reader], Event]] = {
 def parse(lines: Iterable[str], *, file: str = "history") -> History:
     """The history that these lines hold; file names it in errors. Blank lines are left out.
 
-    Raises InvalidFile with every line that is wrong. Whole lines are expected: who receives a stream that breaks off
-    drops what came after the last line end (the history then has no end, so that no verdict is held).
+    Raises InvalidFile with the lines that are wrong, the first MAX_PROBLEMS of them. Whole lines are expected: who
+    receives a stream that breaks off drops what came after the last line end (the history then has no end, so that no
+    verdict is held).
     """
     events: list[Event] = []
     problems: list[Problem] = []
@@ -603,7 +605,7 @@ def parse(lines: Iterable[str], *, file: str = "history") -> History:
         except _Wrong as wrong:
             problems.append(Problem(file, number, 1, wrong.key, wrong.what, wrong.expected, wrong.fix))
     if problems:
-        raise InvalidFile(file, problems)
+        raise InvalidFile(file, first_of(problems))
     return History(tuple(events))
 
 
