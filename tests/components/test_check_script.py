@@ -1,4 +1,4 @@
-"""What keepalived asks, run as it is: by a real shell and curl, against servers that do what real ones do."""
+"""What keepalived asks, run as it is: by real shells and curl, against servers that do what real ones do."""
 
 from __future__ import annotations
 
@@ -76,11 +76,12 @@ def exit_code(
 ) -> int:
     """Of the script of the first machine. Ports of its health page, of the second machine's balancer, its apiserver."""
     cluster = two_nodes(by, other, count)
-    text = script(cluster, "cp1").replace(f":{HEALTH_PORT}/", f":{health}/")
+    text = script(cluster, "cp1").replace(f"/127.0.0.1/{HEALTH_PORT};", f"/127.0.0.1/{health};")
     text = text.replace("127.0.0.1:6443", f"127.0.0.1:{apiserver}").replace(keepalived.authority(cluster), str(ca_file))
     file = tmp_path / "check"
     file.write_text(text)
-    return subprocess.run(["sh", str(file)], check=False, timeout=20).returncode
+    file.chmod(0o755)
+    return subprocess.run([str(file)], check=False, timeout=20).returncode
 
 
 def script(cluster: Cluster, machine: str) -> str:

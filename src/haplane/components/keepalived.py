@@ -118,13 +118,16 @@ curl --silent --fail --max-time {{ timeout_s }} --output /dev/null --cacert {{ a
 
 # num_connects: of TCP. curl 7.88 (Debian 12) knows no time_connect of a handshake that failed (curl/curl#10670).
 CHECK = """\
-#!/bin/sh
+#!/bin/bash
 # Does this machine's {{ balancer.title }} answer, and does it serve anybody? Asked by keepalived.
+# By bash itself: this is asked several times a second, and curl takes six times as much of a processor.
 status() {
-  curl --silent --max-time {{ timeout_s }} --output /dev/null --write-out '%{http_code}' \\
-    http://127.0.0.1:{{ port }}{{ balancer.health_path }}
+  knows=
+  { exec 3<> /dev/tcp/127.0.0.1/{{ port }}; } 2> /dev/null || return 1
+  printf 'GET {{ balancer.health_path }} HTTP/1.0\\r\\n\\r\\n' >&3
+  read -r -t {{ timeout_s }} _ knows _ <&3
 }
-knows=$(status) || exit 1
+status || exit 1
 {% if others %}
 {% if balancer.knows_the_ready %}
 [ "$knows" != 503 ] && exit 0
@@ -146,7 +149,7 @@ for peer in{% for other in others %} {{ other }}{% endfor %}; do
   case $answer in
     200*)
       sleep {{ again_s }}
-      [ "$(status)" = 503 ] && exit 1
+      status && [ "$knows" = 503 ] && exit 1
       exit 0
       ;;
   esac
@@ -455,7 +458,7 @@ def design(view: View) -> ComponentDesign:
     )
     return ComponentDesign(
         name="keepalived",
-        packages=("keepalived", "curl", "iproute2"),
+        packages=("keepalived", "bash", "curl", "iproute2"),
         file_sets=(
             # First, because the check of keepalived.conf looks for the scripts under their final paths.
             FileSet(
