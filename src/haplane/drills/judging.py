@@ -19,7 +19,7 @@ from haplane.drills.register import reads_never_go_back, register_linearizable
 from haplane.drills.watches import watch_sees_all
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
-from haplane.probes.history import HEAL, POWER_ON, History, Mark, Observation
+from haplane.probes.history import CALM, HEAL, POWER_ON, History, Mark, Observation
 from haplane.probes.observer import OBSERVER, VIP
 from haplane.probes.prober import LEASES
 
@@ -72,9 +72,14 @@ def judge(history: History, design: Design) -> Judged:
 
 
 def while_broken(history: History) -> History:
-    """From the start until it is mended; to the end where that came before the fault had settled."""
-    start, end = history.window
-    return history.between(start, _mended(history, end).t if _settles(history) else end)
+    """From when all was calm until it is mended; to the end where that came before the fault had settled."""
+    _start, end = history.window
+    return history.between(_calm_at(history), _mended(history, end).t if _settles(history) else end)
+
+
+def _calm_at(history: History) -> float:
+    """What was wrong until then is known not to be the fault's."""
+    return max((mark.t for mark in history.marked(CALM)), default=history.window[0])
 
 
 def _settles(history: History) -> bool:
@@ -143,9 +148,10 @@ def _verdicts(
 
 def _services(history: History) -> Iterator[Verdict]:
     """From the fault to the end. No timer of the design's bounds what a service may lose: the user says."""
+    calm = history.between(_calm_at(history), math.inf)
     for probe in history.services:
         assert history.header is not None
-        found = availability(history, probe=probe, failed_at_most=history.header.config.service_failed_at_most)
+        found = availability(calm, probe=probe, failed_at_most=history.header.config.service_failed_at_most)
         yield replace(found, name=probe)
 
 

@@ -12,7 +12,7 @@ import math
 from haplane.drills.catalogue import IDLE_CONNECTIONS
 from haplane.drills.checkers import incomplete
 from haplane.probes.gaps import gaps
-from haplane.probes.history import HEALING, History
+from haplane.probes.history import CALM, HEALING, History
 from haplane.probes.prober.schedule import IDLE_PACE
 
 WINDOW_S = 2.0
@@ -45,6 +45,7 @@ def quiet_gaps(history: History) -> tuple[float, ...]:
     if fault := history.fault:
         end = min(end, fault.t - fault.error)
     start += warm_up_s(header.config.idle_connections)
+    start = max((start, *(mark.t for mark in history.marked(CALM))))
     count = math.floor((end - start) / WINDOW_S + 1e-4)
     return tuple(_longest(history, start + number * WINDOW_S) for number in range(max(0, count)))
 

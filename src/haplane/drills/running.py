@@ -12,7 +12,7 @@ from pathlib import Path
 
 from haplane.design.cuts import survives
 from haplane.design.design import Design
-from haplane.drills import breaking, history_file, judging
+from haplane.drills import breaking, calm, history_file, judging, noise
 from haplane.drills.breaking import Breaking
 from haplane.drills.catalogue import IDLE_CONNECTIONS, RATE, Drill, for_parts
 from haplane.drills.faults import Outside
@@ -29,7 +29,7 @@ from haplane.observe import status as observe
 from haplane.observe.facts import AUTHORITY
 from haplane.phases.lock import locked
 from haplane.probes import writing
-from haplane.probes.history import POWER_ON, WHOLE, History, Mark, Relation, relate, to_line
+from haplane.probes.history import CALM, POWER_ON, WHOLE, History, Mark, Relation, relate, to_line
 from haplane.probes.observing import Observers
 from haplane.probes.pinging import Pinger
 from haplane.probes.prober.schedule import IDLE_PACE
@@ -45,6 +45,8 @@ WATCHES = 3
 LEASE_RATE = 2.0
 # The usual idle connections are made in a second; then a while in which nothing is broken.
 BEFORE_S = 3.5
+# A machine that has just been set up or mended is busy for a while.
+CALM_WITHIN_S = 60.0
 AFTER_S = 3.0
 # Until the first answers of the machine whose power is cut.
 PINGED_S = 0.3
@@ -213,7 +215,8 @@ class _Scene:
         await writing.prepare(self._to_ask(), self._client)
         meanwhile: list[asyncio.Task[None]] = []
         try:
-            limit_s = self._before_s() + breaking.SHUT_DOWN_WITHIN_S + self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
+            limit_s = self._before_s() + CALM_WITHIN_S + breaking.SHUT_DOWN_WITHIN_S
+            limit_s += self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
             await start_prober(
                 self._prober,
                 self._cluster,
@@ -241,6 +244,7 @@ class _Scene:
         say = self._progress.step
         say("drill", f"{RATE:.0f} new connections per second, {self._before_s():.0f} s undisturbed")
         await asyncio.sleep(self._before_s())
+        await self._until_calm()
         if self._asked.services.urls:
             refuse_silent(self._asked.services, history_file.read(self._file.path), self._client.name)
         for name, pinger in self._pingers.items():
@@ -281,12 +285,30 @@ class _Scene:
             self._progress.done("drill", f"{error.what}: {error.why}")
         await asyncio.sleep(max(AFTER_S, self._another_acts_at() - time.monotonic()))
 
+    async def _until_calm(self) -> None:
+        """What clients suffer anyway would be laid at the fault's door, and might be what breaks a cluster for good."""
+        began, waited = time.monotonic(), False
+        while unrest := calm.unrest(history_file.read(self._file.path)):
+            if time.monotonic() - began > CALM_WITHIN_S:
+                raise HaplaneError(
+                    f"clients are not served well for {noise.WINDOW_S:g} s in {CALM_WITHIN_S:g} s; nothing was broken",
+                    where=self._client.name,
+                    why=unrest,
+                    hint="what else is going on there, or on the machines of the cluster, has to end first",
+                )
+            self._progress.now("drill", f"waiting: {unrest}")
+            waited = True
+            await asyncio.sleep(1)
+        if waited:
+            self._events.append(Event(time.monotonic() - calm.SEEN_S, 0.0, CALM))
+
     def _another_acts_at(self) -> float:
         """With its power a machine loses its leases: until then another acts, though all may be whole before."""
         if not self._pingers:
             return 0.0
         within_s = (judging.acts_again_within_s(self._asked.design, self._drill, lease) for lease in self._acts)
-        return self._events[0].at + max(filter(math.isfinite, within_s), default=0.0) + AFTER_S
+        broken_at = next(event.at for event in self._events if event.what != CALM)
+        return broken_at + max(filter(math.isfinite, within_s), default=0.0) + AFTER_S
 
     async def _inject(self, fault: Breaking) -> None:
         began = time.monotonic()
