@@ -12,6 +12,7 @@ from tls_server import Authority, Line, Proxy, Running, TlsServer, probing
 
 from haplane.probes import prober
 from haplane.probes.history import History, Idle, parse
+from haplane.probes.prober.schedule import idle_backoff_s
 
 ONLY_IDLE: dict[str, object] = {"rate": 0, "persistent_rate": 0, "duration_s": 600.0, "idle_connections": 8}
 
@@ -131,6 +132,11 @@ def test_a_connection_that_never_came_to_wait_is_not_written(authority: Authorit
     assert not kinds(asyncio.run(scenario(TlsServer(authority), refused=True)))
     assert not kinds(asyncio.run(scenario(TlsServer(authority, status=500), refused=False)))
     assert not kinds(asyncio.run(scenario(TlsServer(authority, cut_after=-1), refused=False)))
+
+
+def test_who_is_not_let_in_comes_back_less_and_less_often() -> None:
+    assert [idle_backoff_s(failed, 0.0) for failed in (0, 1, 2, 5, 6, 5000)] == [0.8, 1.6, 3.2, 25.6, 30.0, 30.0]
+    assert idle_backoff_s(1, 0.5) == pytest.approx(2.4)
 
 
 def test_the_number_of_idle_connections_cannot_be_negative() -> None:

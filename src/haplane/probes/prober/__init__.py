@@ -14,9 +14,9 @@ Its probes:
 - persistent: requests one after the other over one connection. When that breaks, or a request gets no answer in time,
   it is closed and made anew at once. A request that had to wait for the connection still counts from when it was due;
   it fails with the attempt it waited for. After a failed attempt the next request makes the next one.
-- idle: connections that ask once and then only wait, as a watch does. One that the other end ends is made anew at once.
-  When the schedule has ended, each that is still open is asked once more: one that does not answer would have waited
-  for ever.
+- idle: connections that ask once and then only wait, as a watch does. One that the other end ends is made anew at once,
+  and after an attempt that failed with the growing pauses of Kubernetes' own clients. When the schedule has ended,
+  each that is still open is asked once more: one that does not answer would have waited for ever.
 - set and get: as write and new, but one ConfigMap is a register. set gives it a number that it never had before, get
   reads it. A get begins with each set, and one between two.
 - watch: a client that keeps itself informed of the ConfigMaps. It lists them and then watches from the version of that

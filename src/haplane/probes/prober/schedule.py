@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -40,7 +41,10 @@ VERSION = 1
 START_DELAY_S = 0.2  # lets the header out and the loop warm up before the first request is due
 IDLE_PACE = 50.0  # idle connections made per second at the start
 WATCH_LAST_S = 1.0  # what was written last is still to be seen
-IDLE_PAUSE_S = 0.5  # between two attempts to make the same one, so that a server in trouble is not flooded
+IDLE_PAUSE_S = 0.5  # at least, from one attempt to make the same one to the next
+# After an attempt that failed, as Kubernetes' own clients wait before they watch again (client-go's reflector.go):
+# twice as long each time, and by chance up to twice that.
+IDLE_BACKOFF_S, IDLE_BACKOFF_MAX_S = 0.8, 30.0
 
 
 class _Whom(NamedTuple):
@@ -51,6 +55,11 @@ class _Whom(NamedTuple):
     tls: ssl.SSLContext | None
     hostname: str
     timeout_s: float
+
+
+def idle_backoff_s(failed: int, chance: float) -> float:
+    """How long to wait after so many failures in a row before this one. chance: from 0 to 1."""
+    return min(IDLE_BACKOFF_S * 2.0 ** min(failed, 10), IDLE_BACKOFF_MAX_S) * (1 + chance)
 
 
 class Prober:
@@ -246,7 +255,7 @@ class Prober:
     # -- the idle probe
 
     async def _hold_idle(self, when: float) -> None:
-        question = reading(self._config, "idle")
+        question, failed = reading(self._config, "idle"), 0
         while True:
             await self._sleep_until(when)
             if self._stopped.is_set():
@@ -255,7 +264,10 @@ class Prober:
             held = Held(self._config, self._tls)
             ready = await held.make(question)
             if ready is None:
+                when = self._loop.time() + idle_backoff_s(failed, random.random())
+                failed += 1
                 continue
+            failed = 0
             if ready >= self._stop_at:  # too late to wait
                 held.close()
                 return
