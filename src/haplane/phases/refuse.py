@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
-from haplane.components.base import HEALTH_PORT
 from haplane.components.keepalived import CHECK_FILE, CONFIG_FILE
 from haplane.design.design import Design
 from haplane.design.hazards import Finding, lint, stops
@@ -19,7 +18,7 @@ from haplane.transport.ssh import Remote
 
 READ = f"cat {CONFIG_FILE} {CHECK_FILE} 2>/dev/null"
 WRITTEN_BY_HAPLANE = "# Written by haplane"
-ASKS_BALANCER = f"http://127.0.0.1:{HEALTH_PORT}/"
+ASKS_BALANCER = "vrrp_script balancer_hung"
 
 
 class Hazardous(HaplaneError):
