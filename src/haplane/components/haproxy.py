@@ -146,7 +146,6 @@ def settings(view: View) -> Settings:
             "timeout server": Setting("24h", "the same on the other side"),
             "timeout tunnel": Setting("24h", "and once both sides have spoken"),
             "timeout client-fin": Setting("30s", "one that has closed its side only is let go"),
-            "timeout check": Setting("250ms", "a hung apiserver is one that takes longer"),
             "option clitcpka": Setting("", "finds clients that vanished while idle"),
             "option srvtcpka": Setting("", "finds apiservers that vanished while idle"),
         },
@@ -170,10 +169,10 @@ def settings(view: View) -> Settings:
             "ca-file": Setting(AUTHORITY, "the cluster's own CA"),
             "verify": Setting("required", "only this cluster's apiservers pass"),
             "verifyhost": Setting("kubernetes", "a name that every apiserver's certificate has"),
-            "inter": Setting("200ms", "how soon a hang is seen"),
+            "inter": Setting("250ms", "how soon a hang is seen; a check has as long, its handshake included"),
             "fastinter": Setting("100ms", "between checks once one has failed"),
             "downinter": Setting("500ms", "how soon one that is back is seen"),
-            "fall": Setting("7", "a stall of a second is no death; leastconn avoids a hung one meanwhile"),
+            "fall": Setting("4", "a stall of a second is no death; leastconn avoids a hung one meanwhile"),
             "rise": Setting("2", "one good answer may be luck"),
             "slowstart": Setting("10s", "leastconn would send everything to one that has just come back"),
             "observe": Setting("layer4", "a connection that fails counts as well as a check"),
@@ -276,9 +275,14 @@ def room(view: View) -> Room:
 
 @dataclass(frozen=True)
 class Timing:
-    """What decides how long an apiserver that fails is used, as configured. redispatch: a retry goes to another one."""
+    """What decides how long an apiserver that fails is used, as configured. redispatch: a retry goes to another one.
+
+    check_timeout_ms: how long a check may wait for its answer. check_connect_ms: for its TCP and TLS handshake before
+    that; 0: it is part of the other.
+    """
 
     connect_ms: float
+    check_connect_ms: float
     check_timeout_ms: float
     interval_ms: float
     fast_interval_ms: float
@@ -296,9 +300,12 @@ def timing(view: View) -> Timing:
 
     interval_ms = time_ms(server.get("inter"), 2000, unit_ms=1)
     connect_ms = time_ms(defaults.get("timeout connect"), math.inf, unit_ms=1)
+    has_own = "timeout check" in defaults
     return Timing(
         connect_ms=connect_ms,
-        check_timeout_ms=time_ms(defaults.get("timeout check"), min(connect_ms, interval_ms), unit_ms=1),
+        # src/tcpcheck.c, tcpcheck_eval_connect: without timeout check a check has inter in all.
+        check_connect_ms=min(connect_ms, interval_ms) if has_own else 0,
+        check_timeout_ms=time_ms(defaults.get("timeout check"), interval_ms, unit_ms=1),
         interval_ms=interval_ms,
         fast_interval_ms=time_ms(server.get("fastinter"), interval_ms, unit_ms=1),
         down_interval_ms=time_ms(server.get("downinter"), interval_ms, unit_ms=1),

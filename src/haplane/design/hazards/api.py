@@ -83,7 +83,7 @@ def _noticed_s(design: Design) -> float:
     views = [design.view(one.name) for one in cluster.balancers]
     if cluster.balanced_by is BalancerProgram.HAPROXY:
         checks = [haproxy.timing(view) for view in views]
-        noticed_ms = [one.fall * one.interval_ms + one.check_timeout_ms for one in checks]
+        noticed_ms = [one.fall * one.interval_ms + one.check_connect_ms + one.check_timeout_ms for one in checks]
     elif cluster.endpoint.by is EndpointOwner.KEEPALIVED:
         asked = [keepalived.timing(view) for view in views]
         noticed_ms = [one.check_fall * one.check_interval_ms + one.check_timeout_ms for one in asked]

@@ -338,9 +338,9 @@ _BALANCER = (
         "lb-check-over-budget",
         "L",
         "The checks that the file asks for take longer to notice a hung apiserver than failover.target, or nginx "
-        "balances, which never does; or one failed check is enough, or timeout check is below 200 ms.",
+        "balances, which never does; or one failed check is enough, or a check has less than 200 ms.",
         "A hung apiserver is removed late, or healthy ones leave under load.",
-        "Use inter 200ms, fastinter 50ms, fall 2 or more, and timeout check 250ms.",
+        "Use inter 250ms, fastinter 100ms, fall 4, and no timeout check: a check then has 250 ms in all.",
         "HAProxy `inter`, `timeout check`; measured",
     ),
     _known(

@@ -42,7 +42,7 @@ def refused(view: View) -> Link:
 def hung(view: View, why: str) -> Link:
     """Until its checks have failed and its sessions are ended."""
     balancer = timing(view)
-    fall, one_ms = balancer.fall, min(balancer.connect_ms, balancer.interval_ms) + balancer.check_timeout_ms
+    fall, one_ms = balancer.fall, balancer.check_connect_ms + balancer.check_timeout_ms
     after_ms = sessions_end_after_ms(balancer.connect_ms) + LATE_MS + LOOK_EVERY_MS
     worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms + after_ms
     because = (
@@ -50,6 +50,6 @@ def hung(view: View, why: str) -> Link:
         f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
         f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms in which it may only be overloaded"
     )
-    formula = "inter + fall * (min(timeout connect, inter) + timeout check) + (fall - 1) * fastinter + 1150 ms + "
-    formula += "timeout connect"
+    check = "(min(timeout connect, inter) + timeout check)" if balancer.check_connect_ms else "inter"
+    formula = f"inter + fall * {check} + (fall - 1) * fastinter + 1150 ms + timeout connect"
     return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
