@@ -456,6 +456,14 @@ def test_every_budget_says_what_why_and_for_how_long(name: str) -> None:
             assert link.because, link
 
 
+def test_a_check_has_one_deadline_unless_timeout_check_gives_its_handshake_another() -> None:
+    # Its sessions are ended, and the next request is due and makes its handshake.
+    ended_s = 0.2 + 1.0 + 0.05 + 0.07
+    assert of(three_nodes())["apiserver-hang"].worst_s == pytest.approx(0.25 + 4 * 0.25 + 3 * 0.1 + ended_s)
+    given = replace(three_nodes(), haproxy={"defaults": {"timeout check": "250ms"}})
+    assert of(given)["apiserver-hang"].worst_s == pytest.approx(0.25 + 4 * (0.1 + 0.25) + 3 * 0.1 + ended_s)
+
+
 # Whole milliseconds. A question outlasts no interval: a longer interval would then skip fewer of them.
 GROWING = {
     "advert": (st.integers(10, 40_950), lambda ms: {"keepalived": {"vrrp_instance": {"advert_int": ms / 1000}}}),
