@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.drills.planted import planted
-from tests.drills.test_holders import handed_over
+from tests.drills.planted import FAULT, planted
+from tests.drills.test_holders import handed_over, history, saw
 from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
@@ -20,6 +20,7 @@ from haplane.drills.running import Asked, Spared
 from haplane.drills.suite import play_for, shuffled, stayed
 from haplane.drills.targets import Who
 from haplane.model.progress import Silent
+from haplane.probes.history import Mark
 
 
 def names(seed: int, count: int) -> list[str]:
@@ -67,5 +68,16 @@ def test_what_would_have_been_done_to_the_holder_is_left_out(monkeypatch: pytest
 
 
 def test_moves_of_the_vip_are_counted() -> None:
-    played = [SimpleNamespace(results=[SimpleNamespace(history=one) for one in (planted(), handed_over(0.01))])]
+    results = [SimpleNamespace(history=one) for one in (planted(), handed_over(0.01))]
+    played = [SimpleNamespace(drill=find("kubelet-kill-backup"), results=results)]
     assert stayed(cast(Any, played)) == "the VIP moved needlessly 1 time in 0.8 min of 2 drills that spared its holder"
+
+
+def test_what_a_machine_believes_that_nobody_reaches_is_no_move() -> None:
+    """Cut off, it hears no adverts and takes the VIP for itself; the one that had it has it still."""
+    alone = history(
+        Mark(FAULT, "cut-backup", "cp2", 0.001), saw("cp2", FAULT + 0.4, "held"), saw("cp2", FAULT + 0.9, "")
+    )
+    for drill, moved in (("cut-backup", "not once"), ("lossy-backup", "needlessly 1 time")):
+        played = [SimpleNamespace(drill=find(drill), results=[SimpleNamespace(history=alone)])]
+        assert f"the VIP moved {moved} in" in stayed(cast(Any, played))

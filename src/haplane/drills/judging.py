@@ -138,7 +138,7 @@ def _verdicts(
     # Who has an address of somebody else's is not ours to see.
     if history.observed(OBSERVER) and design.cluster.vip_sharers:
         machines = [machine.name for machine in design.cluster.vip_sharers]
-        reached = _as_clients_reach(history, drill)
+        reached = as_clients_reach(history, drill)
         yield single_holder(reached, OVERLAP_ADVERTS * design.timers.advert_ms / 1000, machines=machines)
         if moves_vip is not None:
             yield vip_moved(reached, moves_vip, machines=machines)
@@ -179,7 +179,7 @@ def acts_again_within_s(design: Design, drill: Drill, lease: str) -> float:
     return worst_s[own] if drill.budget == own else worst_s[own] + worst_s["etcd-leader-death"]
 
 
-def _as_clients_reach(history: History, drill: Drill) -> History:
+def as_clients_reach(history: History, drill: Drill) -> History:
     """Who is cut off may think what it likes: nobody reaches it. What it holds counts again once it is healed."""
     fault = history.fault
     if not drill.isolates or fault is None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from haplane.drills import holders, noise, quiet, running
+from haplane.drills import holders, judging, noise, quiet, running
 from haplane.drills.catalogue import Drill
 from haplane.drills.running import Asked, Result
 from haplane.model.errors import HaplaneError
@@ -75,8 +75,9 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: boo
 
 
 def stayed(played: Sequence[Played]) -> str:
-    """A sentence: how often the VIP moved in all that was seen."""
-    histories = [result.history for one in played for result in one.results]
+    """A sentence: how often the VIP moved in all that was seen, for those who reach it."""
+    reached = judging.as_clients_reach
+    histories = [reached(result.history, one.drill) for one in played for result in one.results]
     moves = sum(_moves(history) for history in histories)
     watched_s = sum(end.t - header.t for history in histories if (end := history.end) and (header := history.header))
     times = "not once" if not moves else f"needlessly {moves} time{'s' if moves > 1 else ''}"
