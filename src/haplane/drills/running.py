@@ -294,7 +294,7 @@ class _Scene:
                     f"clients are not served well for {noise.WINDOW_S:g} s in {CALM_WITHIN_S:g} s; nothing was broken",
                     where=self._client.name,
                     why=unrest,
-                    hint="what else is going on there, or on the machines of the cluster, has to end first",
+                    hint="end what else keeps it or the machines of the cluster busy, and run the drill again",
                 )
             self._progress.now("drill", f"waiting: {unrest}")
             waited = True

@@ -22,10 +22,11 @@ from haplane.model.reading import first_of
 from haplane.probes import prober
 from haplane.probes.prober import Config, ConfigError
 
-# What a drill does to heal, and when all is as it was before; from when on clients were served well, where that took
+# What a drill does to heal, and when all is as it was before. CALM: since when clients are served well, where that took
 # a while. Every other mark is a fault.
 POWER_ON, HEAL, WHOLE, CALM = "power-on", "heal", "whole", "calm"
 HEALING = frozenset({POWER_ON, HEAL, WHOLE})
+NO_FAULT = HEALING | {CALM}
 
 # Those of services have the names of prober.service_probe.
 REQUEST_PROBES = ("new", "persistent", "write", "set", "get")
@@ -299,7 +300,7 @@ class History:
     @cached_property
     def fault(self) -> Mark | None:
         """The first mark that does not heal."""
-        return next((mark for mark in self.marks if mark.what not in {*HEALING, CALM}), None)
+        return next((mark for mark in self.marks if mark.what not in NO_FAULT), None)
 
     @cached_property
     def by_probe(self) -> Mapping[str, tuple[Request, ...]]:

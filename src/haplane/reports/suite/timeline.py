@@ -14,8 +14,7 @@ from haplane.drills.checkers import LATE_AFTER_S
 from haplane.drills.holding import POWER_OFF
 from haplane.drills.judging import DRILL
 from haplane.probes.history import (
-    CALM,
-    HEALING,
+    NO_FAULT,
     History,
     Mark,
     Observation,
@@ -184,7 +183,7 @@ def _zero(history: History) -> float:
 
 
 def _moment(mark: Mark, zero: float) -> Moment:
-    return Moment(mark.t - zero, f"{mark.what} {mark.machine}".strip(), mark.what in {*HEALING, CALM})
+    return Moment(mark.t - zero, f"{mark.what} {mark.machine}".strip(), mark.what in NO_FAULT)
 
 
 # -- probes
