@@ -21,6 +21,8 @@ HEALER = "haplane-heal"
 SHUTDOWN = "shutdown"
 # A kubelet gives its pods 90 s.
 SHUT_DOWN_WITHIN_S = 120.0
+# Arming keeps a machine busy: so long it may take until clients are served well again, and the fault begins.
+ARMED_BEFORE_S = 10.0
 # Beyond how long the fault lasts: whoever heals has had the chance by then.
 GRACE_S = 30.0
 ARMED_BY_ANOTHER = 75
@@ -49,7 +51,7 @@ class FromOutside:
     def __init__(self, fault: str, healing: str, begin: str, end: str, machine: Machine, *, lasts_s: float) -> None:
         self.machine, self.fault, self.healing = machine.name, fault, healing
         self._begin, self._end, self._target = begin, end, machine
-        self._after_s = power.TIMEOUT_S + lasts_s + GRACE_S
+        self._after_s = ARMED_BEFORE_S + power.TIMEOUT_S + lasts_s + GRACE_S
         self._healer: power.Healer | None = None
 
     async def arm(self) -> None:
@@ -85,7 +87,7 @@ class OnMachine:
     def __init__(self, drill: Drill, fault: Fault, remote: Remote, token: str, *, lasts_s: float) -> None:
         self.machine, self.fault = remote.name, drill.name
         self._fault, self._remote, self._token = fault, remote, token
-        self._after_s = lasts_s + GRACE_S
+        self._after_s = ARMED_BEFORE_S + lasts_s + GRACE_S
 
     async def arm(self) -> None:
         name = self._remote.name

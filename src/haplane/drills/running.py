@@ -215,7 +215,7 @@ class _Scene:
         await writing.prepare(self._to_ask(), self._client)
         meanwhile: list[asyncio.Task[None]] = []
         try:
-            limit_s = self._before_s() + CALM_WITHIN_S + breaking.SHUT_DOWN_WITHIN_S
+            limit_s = self._before_s() + CALM_WITHIN_S + breaking.ARMED_BEFORE_S + breaking.SHUT_DOWN_WITHIN_S
             limit_s += self._drill.lasts_s + judging.WHOLE_WITHIN_S + 60
             await start_prober(
                 self._prober,
@@ -244,7 +244,7 @@ class _Scene:
         say = self._progress.step
         say("drill", f"{RATE:.0f} new connections per second, {self._before_s():.0f} s undisturbed")
         await asyncio.sleep(self._before_s())
-        await self._until_calm()
+        waited = await self._until_calm(CALM_WITHIN_S)
         if self._asked.services.urls:
             refuse_silent(self._asked.services, history_file.read(self._file.path), self._client.name)
         for name, pinger in self._pingers.items():
@@ -252,10 +252,14 @@ class _Scene:
         if self._pingers:
             await asyncio.sleep(PINGED_S)
         armed: list[Breaking] = []
+        looked = time.monotonic()
         try:
             for fault in self._faults:
                 await fault.arm()
                 armed.append(fault)
+            waited |= await self._until_calm(breaking.ARMED_BEFORE_S)
+            if waited or time.monotonic() - looked > calm.SEEN_S:
+                self._events.append(Event(time.monotonic() - calm.SEEN_S, 0.0, CALM))
             say("drill", f"{names}: {self._drill.sentence}")
             began = time.monotonic()
             await _all(self._inject(fault) for fault in self._faults)
@@ -285,13 +289,13 @@ class _Scene:
             self._progress.done("drill", f"{error.what}: {error.why}")
         await asyncio.sleep(max(AFTER_S, self._another_acts_at() - time.monotonic()))
 
-    async def _until_calm(self) -> None:
-        """What clients suffer anyway would be laid at the fault's door, and might be what breaks a cluster for good."""
+    async def _until_calm(self, within_s: float) -> bool:
+        """Whether it had to wait: what clients suffer anyway would be laid at the fault's door."""
         began, waited = time.monotonic(), False
         while unrest := calm.unrest(history_file.read(self._file.path)):
-            if time.monotonic() - began > CALM_WITHIN_S:
+            if time.monotonic() - began > within_s:
                 raise HaplaneError(
-                    f"clients are not served well for {noise.WINDOW_S:g} s in {CALM_WITHIN_S:g} s; nothing was broken",
+                    f"clients are not served well for {noise.WINDOW_S:g} s in {within_s:g} s; nothing was broken",
                     where=self._client.name,
                     why=unrest,
                     hint="end what else keeps it or the machines of the cluster busy, and run the drill again",
@@ -299,8 +303,7 @@ class _Scene:
             self._progress.now("drill", f"waiting: {unrest}")
             waited = True
             await asyncio.sleep(1)
-        if waited:
-            self._events.append(Event(time.monotonic() - calm.SEEN_S, 0.0, CALM))
+        return waited
 
     def _another_acts_at(self) -> float:
         """With its power a machine loses its leases: until then another acts, though all may be whole before."""
