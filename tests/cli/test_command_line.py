@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.drills.planted import FAULT, planted
 
 from haplane.cli.main import COMMANDS
+from haplane.drills import judging
+from haplane.drills.catalogue import find
+from haplane.probes.history import to_line
 
 HAPLANE = str(Path(sys.executable).parent / "haplane")
+
+
+THREE_NODES = (
+    "name: prod\nkubernetes: {version: 1.35.4}\nendpoint: {vip: 192.0.2.100/24}\nmachines:\n"
+    + "".join(f"  cp{n}: {{address: 192.0.2.1{n}}}\n" for n in (1, 2, 3))
+    + "  ops: {address: 192.0.2.9, roles: [client]}\n"
+)
 
 
 def haplane(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -94,11 +106,7 @@ def test_drills_that_cannot_be_meant_are_refused(tmp_path: Path, arguments: tupl
 
 
 def test_a_drill_on_a_machine_that_is_no_node_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    (tmp_path / "cluster.yaml").write_text(
-        "name: prod\nkubernetes: {version: 1.35.4}\nendpoint: {vip: 192.0.2.100/24}\nmachines:\n"
-        + "".join(f"  cp{n}: {{address: 192.0.2.1{n}}}\n" for n in (1, 2, 3))
-        + "  ops: {address: 192.0.2.9, roles: [client]}\n"
-    )
+    (tmp_path / "cluster.yaml").write_text(THREE_NODES)
     done = haplane("drill", "run", "move-vip", "--on", "ops", "--yes", "prod", cwd=tmp_path)
     assert done.returncode == 2
     assert "ops is no machine of prod that haplane changes" in done.stderr and "cp1, cp2, cp3" in done.stderr
@@ -107,3 +115,41 @@ def test_a_drill_on_a_machine_that_is_no_node_is_refused_before_anything_is_aske
 def test_a_dash_is_standard_output_and_not_an_option(tmp_path: Path) -> None:
     done = haplane("kubeconfig", "--out", "-", cwd=tmp_path)
     assert "there is no cluster.yaml" in done.stderr
+
+
+def test_saved_histories_are_judged_again_those_of_one_drill_together(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(THREE_NODES)
+    runs = (("power-off-vip-holder", 0.1), ("apiserver-kill", 0.0), ("power-off-vip-holder", 5.0))
+    for number, (drill, lasts_s) in enumerate(runs):
+        history = planted(outage=(0.0, lasts_s)).with_events([judging.named(FAULT, find(drill), "cp1")])
+        (tmp_path / f"{number}.jsonl").write_text("".join(f"{to_line(event)}\n" for event in history.events))
+    names = [f"{number}.jsonl" for number in range(len(runs))]
+    done = haplane("drill", "check", *names, "--json", cwd=tmp_path)
+    assert done.returncode == 1, "one of them is violated"
+    decoder, text, reports = json.JSONDecoder(), done.stdout, []
+    while text.strip():
+        report, end = decoder.raw_decode(text.lstrip())
+        reports.append(report)
+        text = text.lstrip()[end:]
+    assert [(report["drill"], len(report["runs"])) for report in reports] == [(runs[0][0], 2), (runs[1][0], 1)]
+    assert reports[0]["measured"]["longest_gap_s"]["max"] >= 5.0
+    shown = haplane("drill", "check", *names, cwd=tmp_path).stdout
+    assert "run 2: violated" in shown and "apiserver-kill:" in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"name: prod\nversion: 1\n", "this is no history of a drill"),
+        (b'{\n  "version": 1\n}\n', "this is no history of a drill"),
+        (b"\x7fELF\xd0\x00", "this is no history of a drill"),
+        (b"", "does not say which drill it is of"),
+        (b'{"probe": "dns"}\n', "saved:1:1: probe: is 'dns'"),
+    ],
+)
+def test_a_file_that_is_no_history_is_told_once(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "cluster.yaml").write_text(THREE_NODES)
+    (tmp_path / "saved").write_bytes(content)
+    done = haplane("drill", "check", "saved", cwd=tmp_path)
+    assert done.returncode in (2, 3)
+    assert done.stderr.count("error: ") == 1 and told in done.stderr

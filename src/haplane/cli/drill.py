@@ -125,16 +125,33 @@ def run(
     return exit_code(report.outcome)
 
 
-def check(history: Path, *, file: File = DEFAULT_FILE, json: Json = False) -> int:
-    """Judge a saved history again. No machine is needed, only the cluster file for the budget."""
+def check(history: tuple[Path, ...], /, *, file: File = DEFAULT_FILE, json: Json = False) -> int:
+    """Judge saved histories again. No machine is needed, only the cluster file for the budget.
+
+    Parameters
+    ----------
+    history
+        Several of one drill become one result, as of `drill run --repeat`.
+    json
+        One document for each drill.
+    """
     from haplane.drills import history_file, judging
+    from haplane.drills.checkers import overall
     from haplane.reports.drill import DrillReport
 
-    seen = history_file.read(history)
-    judged = judging.judge(seen, _design(file))
-    report = DrillReport(judged.drill.name, (run_of(seen, judged.verdicts),), judged.budget)
-    show(report, json=json)
-    return exit_code(report.outcome)
+    design = _design(file)
+    reports: dict[str, DrillReport] = {}
+    for path in history:
+        seen = history_file.read(path)
+        judged = judging.judge(seen, design)
+        name = judged.drill.name
+        before = reports[name].runs if name in reports else ()
+        reports[name] = DrillReport(name, (*before, run_of(seen, judged.verdicts)), judged.budget)
+    for number, report in enumerate(reports.values()):
+        if number and not json:
+            print()
+        show(report, json=json)
+    return exit_code(overall(verdict for each in reports.values() for run in each.runs for verdict in run.verdicts))
 
 
 def suite(

@@ -167,7 +167,7 @@ COMMANDS = (
     (
         "drill check",
         "haplane.cli.drill:check",
-        "Judge a saved history again, without a cluster.",
+        "Judge saved histories again, without a cluster.",
         "haplane drill check lab/drills/power-off-vip-holder-20260101T120000.jsonl --file lab/cluster.yaml",
     ),
     (

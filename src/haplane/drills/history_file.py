@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TextIO
@@ -17,7 +18,7 @@ class HistoryFile:
 
     @classmethod
     def new(cls, folder: Path, drill: str) -> Self:
-        """history-DRILL-TIME.jsonl in this folder. Raises HaplaneError when it cannot be made."""
+        """DRILL-TIME.jsonl in this folder. Raises HaplaneError when it cannot be made."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         path = folder / f"{drill}-{stamp}.jsonl"
         try:
@@ -39,9 +40,21 @@ class HistoryFile:
 
 
 def read(path: Path) -> History:
-    """Raises HaplaneError with the line when the file cannot be read."""
+    """Raises HaplaneError, with the line where there is a wrong one, when the file cannot be read."""
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
+            # Of a file of another kind each line would be wrong.
+            if first := file.readline():
+                json.loads(first)
+            file.seek(0)
             return parse(file, file=str(path))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise _no_history(path) from None
     except OSError as error:
-        raise HaplaneError("the history cannot be read", where=str(path), why=str(error)) from None
+        raise HaplaneError("the history cannot be read", where=str(path), why=error.strerror or str(error)) from None
+
+
+def _no_history(path: Path) -> HaplaneError:
+    return HaplaneError(
+        "this is not the history of a drill", where=str(path), hint="a drill says where it saved its own"
+    )
