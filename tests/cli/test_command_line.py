@@ -152,4 +152,4 @@ def test_a_file_that_is_no_history_is_told_once(tmp_path: Path, content: bytes, 
     (tmp_path / "saved").write_bytes(content)
     done = haplane("drill", "check", "saved", cwd=tmp_path)
     assert done.returncode in (2, 3)
-    assert done.stderr.count("error: ") == 1 and told in done.stderr
+    assert done.stderr.count("error: ") == 1 and told in done.stderr and "saved" in done.stderr

@@ -11,8 +11,17 @@ from tests.model.clusters import three_nodes
 
 from haplane.design.design import Design
 from haplane.drills import judging, running
-from haplane.drills.catalogue import IDLE_CONNECTIONS
-from haplane.drills.noise import WINDOW_S, WINDOWS, gap_from_fault, lasts_s, quiet_gaps, still_needed, warm_up_s
+from haplane.drills.catalogue import IDLE_CONNECTIONS, find
+from haplane.drills.noise import (
+    WINDOW_S,
+    WINDOWS,
+    gap_from_fault,
+    lasts_s,
+    quiet_gaps,
+    still_needed,
+    usual_s,
+    warm_up_s,
+)
 from haplane.model.errors import HaplaneError
 from haplane.probes.gaps import gaps
 from haplane.probes.history import HEAL, End, Event, History, Mark, Request
@@ -108,3 +117,28 @@ def test_the_gaps_of_a_window_are_the_window() -> None:
 def test_nobody_judges_a_quiet_history() -> None:
     with pytest.raises(HaplaneError, match="does not say which drill"):
         judging.judge(quiet(), Design(three_nodes()))
+
+
+def test_the_longer_one_looks_the_longer_is_a_usual_gap() -> None:
+    gaps_s = [number / 1000 for number in range(1, 101)]
+    assert usual_s(gaps_s, WINDOW_S) == 0.095, "one window of 20 has a longer one"
+    assert usual_s(gaps_s, 4 * WINDOW_S) == 0.099
+    assert usual_s(gaps_s, 20 * WINDOW_S) == 0.1
+    assert usual_s(gaps_s, 0.1) == 0.095
+    assert usual_s(gaps_s[: WINDOWS - 1], WINDOW_S) == 0, "too few to say so"
+
+
+def test_a_gap_that_is_there_without_a_fault_is_unknown_and_not_a_violation() -> None:
+    named = judging.named(FAULT, find("power-off-backup"), "cp1")
+    silent = without(planted(outage=(0.0, 0.0)), (FAULT + 1.0, FAULT + 1.3)).with_events([named])
+    refused = planted(outage=(1.0, 1.3)).with_events([named])
+
+    def found(history: History, *quiet_gaps_s: float) -> set[str]:
+        verdicts = judging.judge(history, Design(three_nodes()), quiet_gaps_s).verdicts
+        return {each.outcome.value for each in verdicts if each.name in ("while-broken", "budget")}
+
+    assert found(silent) == {"violated"}
+    assert found(silent, *[0.35] * (WINDOWS - 1)) == {"violated"}, "too few to say so"
+    assert found(silent, *[0.35] * WINDOWS) == {"unknown"}
+    assert found(silent, *[0.25] * WINDOWS) == {"violated"}
+    assert found(refused, *[0.35] * WINDOWS) == {"violated", "unknown"}, "no gap explains requests that were lost"

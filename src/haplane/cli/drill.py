@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from haplane.cli.session import DEFAULT_FILE, Terminal, load_cluster, load_facts, show_json
 from haplane.cli.session import run as run_session
-from haplane.model.errors import ExitCode, UsageError
+from haplane.model.errors import ExitCode, HaplaneError, UsageError
 
 if TYPE_CHECKING:
     from haplane.design.design import Design
@@ -131,19 +131,28 @@ def check(history: tuple[Path, ...], /, *, file: File = DEFAULT_FILE, json: Json
     Parameters
     ----------
     history
-        Several of one drill become one result, as of `drill run --repeat`.
+        Several of one drill become one result, as of `drill run --repeat`. Of many, as of a suite, it is known how long
+        gaps are without a fault; a history without one, quiet-TIME.jsonl, adds to that.
     json
         One document for each drill.
     """
     from haplane.drills import history_file, judging
     from haplane.drills.checkers import overall
+    from haplane.drills.noise import quiet_gaps
     from haplane.reports.drill import DrillReport
 
     design = _design(file)
+    histories = {path: history_file.read(path) for path in history}
+    quiet_gaps_s = [gap_s for seen in histories.values() for gap_s in quiet_gaps(seen)]
     reports: dict[str, DrillReport] = {}
-    for path in history:
-        seen = history_file.read(path)
-        judged = judging.judge(seen, design)
+    for path, seen in histories.items():
+        if seen.end and not seen.marks and len(histories) > 1:
+            # Nothing was broken in it.
+            continue
+        try:
+            judged = judging.judge(seen, design, quiet_gaps_s)
+        except HaplaneError as error:
+            raise HaplaneError(error.what, where=str(path), why=error.why, hint=error.hint) from None
         name = judged.drill.name
         before = reports[name].runs if name in reports else ()
         reports[name] = DrillReport(name, (*before, run_of(seen, judged.verdicts)), judged.budget)
@@ -300,20 +309,25 @@ def _report(design: Design, when: datetime, played: Sequence[Played], quiet: His
     import platform
     from importlib.metadata import version
 
+    from haplane.drills import judging
     from haplane.drills.noise import quiet_gaps
     from haplane.reports.drill import DrillReport
     from haplane.reports.suite import SuiteReport
 
+    histories = [*([quiet] if quiet else []), *(result.history for one in played for result in one.results)]
+    quiet_gaps_s = tuple(gap_s for history in histories for gap_s in quiet_gaps(history))
+
+    def again(history: History) -> Run:
+        """Only now it is known what nothing looks like here."""
+        return run_of(history, judging.judge(history, design, quiet_gaps_s).verdicts)
+
     reports = [
         DrillReport(
-            one.drill.name,
-            tuple(run_of(result.history, result.judged.verdicts) for result in one.results),
-            one.results[-1].judged.budget,
+            one.drill.name, tuple(again(result.history) for result in one.results), one.results[-1].judged.budget
         )
         for one in played
         if one.results
     ]
-    histories = [*([quiet] if quiet else []), *(result.history for one in played for result in one.results)]
     return SuiteReport(
         cluster=design.cluster.name,
         haplane=version("haplane"),
@@ -324,7 +338,7 @@ def _report(design: Design, when: datetime, played: Sequence[Played], quiet: His
         ),
         drills=tuple(reports),
         not_run=tuple((one.drill.name, one.why_not) for one in played if one.why_not),
-        quiet_gaps_s=tuple(gap_s for history in histories for gap_s in quiet_gaps(history)),
+        quiet_gaps_s=quiet_gaps_s,
     )
 
 

@@ -256,8 +256,8 @@ class _Gaps:
     unsteady: tuple[str, ...]
 
 
-def _weigh_gaps(history: History, probe: str, limit_s: float, tolerance_s: float) -> _Gaps:
-    """violated: a gap is above limit + tolerance even without the prober's stalls."""
+def _weigh_gaps(history: History, probe: str, limit_s: float, tolerance_s: float, quiet_s: float) -> _Gaps:
+    """violated: a gap is above limit + tolerance even without the prober's stalls, and above what is usual, quiet_s."""
     fault = history.fault
     assert fault is not None
     since = fault.t - fault.error
@@ -271,11 +271,15 @@ def _weigh_gaps(history: History, probe: str, limit_s: float, tolerance_s: float
             continue
         lag = history.stalled_s(gap.start, gap.end)
         lag = lag if lag > limit_s * LAG_FRACTION else 0.0
-        violated = violated or gap.length_s - lag > limit_s + tolerance_s
+        violated = violated or gap.length_s - lag > max(limit_s + tolerance_s, quiet_s)
         # A stall may have recorded a success late, by its length at most: the gap before it then looks shorter.
         if lag and gap.length_s + lag > limit_s:
             doubts.append(f"the prober stood still for {lag:.3f} s around a gap of {gap.length_s:.3f} s")
-    if limit_s < longest.length_s <= limit_s + tolerance_s:
+    if limit_s + tolerance_s < longest.length_s <= quiet_s:
+        doubts.append(
+            f"{longest.length_s:.3f} s is no longer than a gap without a fault in as long a time: {quiet_s:.3f} s"
+        )
+    elif limit_s < longest.length_s <= limit_s + tolerance_s:
         doubts.append(f"{longest.length_s:.3f} s is above {limit_s:g} s by less than the probe can tell apart")
     early = [Gap(gap.start, min(gap.end, since)) for gap in every if gap.start < since]
     unsteady = (
@@ -290,18 +294,19 @@ def _weigh_gaps(history: History, probe: str, limit_s: float, tolerance_s: float
 
 
 def availability(
-    history: History, *, probe: str = "new", longest_gap_s: float = math.inf, failed_at_most: int
+    history: History, *, probe: str = "new", longest_gap_s: float = math.inf, failed_at_most: int, quiet_s: float = 0.0
 ) -> Verdict:
     """Held when no gap is longer and no more requests were not served (failed or indeterminate) since the fault.
 
-    longest_gap_s: infinite where nothing bounds it; then it is only told.
+    longest_gap_s: infinite where nothing bounds it; then it is only told. quiet_s: no gap up to this is a violation,
+    because there are such without a fault, too.
     """
     if longest_gap_s <= 0 or failed_at_most < 0:
         raise ValueError("the longest gap must be above 0 s and the failed requests at least 0")
     name = f"availability-{probe}"
     if reasons := _unfit(history, probe, longest_gap_s):
         return _unknown(name, reasons, history, probe)
-    weighed = _weigh_gaps(history, probe, longest_gap_s, 0.0)
+    weighed = _weigh_gaps(history, probe, longest_gap_s, 0.0, quiet_s)
     fault, header = history.fault, history.header
     assert fault is not None and header is not None
     unserved = [request for request in history.requests(probe) if not request.ok]
@@ -328,10 +333,11 @@ def availability(
     return Verdict(name, Outcome.HELD, sentence, evidence)
 
 
-def budget_held(history: History, budget_s: float, *, probe: str = "new") -> Verdict:
+def budget_held(history: History, budget_s: float, *, probe: str = "new", quiet_s: float = 0.0) -> Verdict:
     """Whether the measured longest gap is within what the design's timers allow.
 
     A gap may be longer than the outage by two request intervals; so much above the budget is unknown, not violated.
+    quiet_s: as for `availability`.
     """
     if budget_s <= 0:
         raise ValueError("the budget must be above 0 s")
@@ -340,7 +346,7 @@ def budget_held(history: History, budget_s: float, *, probe: str = "new") -> Ver
         return _unknown(name, reasons, history, probe)
     assert history.header is not None
     resolution_s = 2 / _rate(history.header, probe)
-    weighed = _weigh_gaps(history, probe, budget_s, resolution_s)
+    weighed = _weigh_gaps(history, probe, budget_s, resolution_s, quiet_s)
     if weighed.unsteady:
         return _unknown(name, weighed.unsteady, history, probe)
     longest_s = weighed.longest.length_s

@@ -15,6 +15,7 @@ from haplane.drills.holding import POWER_OFF
 from haplane.drills.idle import nobody_waits_in_the_dark
 from haplane.drills.kubectl import kubectl_sees_on
 from haplane.drills.leases import Expected, Terms, acting, acts_again, one_controller_acts
+from haplane.drills.noise import usual_s
 from haplane.drills.register import reads_never_go_back, register_linearizable
 from haplane.drills.watches import watch_sees_all
 from haplane.drills.writes import no_write_lost
@@ -55,11 +56,14 @@ def named(t: float, drill: Drill, machine: str) -> Observation:
     return Observation(t, machine, DRILL, drill.name)
 
 
-def judge(history: History, design: Design) -> Judged:
-    """Raises HaplaneError when the history does not say which drill it is of, or breaks what this design lacks."""
+def judge(history: History, design: Design, quiet_gaps: Sequence[float] = ()) -> Judged:
+    """quiet_gaps: how long gaps are on these machines without a fault (`drills.noise`), where that is known.
+
+    Raises HaplaneError when the history does not say which drill it is of, or breaks what this design lacks.
+    """
     said = history.observed(DRILL)
     if not said:
-        raise HaplaneError("the history does not say which drill it is of", hint="it may be of an older haplane")
+        raise HaplaneError("the history does not say which drill it is of", hint="the drill may still run")
     drill, machines = find(said[0].value), tuple(dict.fromkeys(one.machine for one in said))
     for machine in machines:
         if machine not in design.cluster.machines:
@@ -68,7 +72,7 @@ def judge(history: History, design: Design) -> Judged:
                 where=design.cluster.file,
             )
     budget = drill.budget_of(design, machines)
-    return Judged(drill, budget, tuple(_verdicts(history, design, drill, machines, budget)))
+    return Judged(drill, budget, tuple(_verdicts(history, design, drill, machines, budget, quiet_gaps)))
 
 
 def while_broken(history: History) -> History:
@@ -104,18 +108,25 @@ def _mended(history: History, otherwise: float) -> Mark:
 
 
 def _verdicts(
-    history: History, design: Design, drill: Drill, broken_machines: Sequence[str], budget: Budget
+    history: History,
+    design: Design,
+    drill: Drill,
+    broken_machines: Sequence[str],
+    budget: Budget,
+    quiet_gaps: Sequence[float],
 ) -> Iterator[Verdict]:
     survived, moves_vip = drill.is_survived(design, broken_machines), drill.must_move_vip(design, broken_machines)
     broken, back = while_broken(history), mended(history)
     limit_s = max(budget.worst_s if drill.requests_wait else 0.0, NOISE_S)
     if math.isfinite(limit_s):
-        found = availability(broken, longest_gap_s=limit_s, failed_at_most=drill.may_fail(design, limit_s))
+        may_fail, quiet_s = drill.may_fail(design, limit_s), _usual_s(quiet_gaps, broken)
+        found = availability(broken, longest_gap_s=limit_s, failed_at_most=may_fail, quiet_s=quiet_s)
         yield replace(found, name="while-broken")
-        yield budget_held(broken, limit_s)
+        yield budget_held(broken, limit_s, quiet_s=quiet_s)
     if survived and _settles(history):
         # Else what comes back is the API itself, and how long that takes `recovered` says.
-        found = availability(back, longest_gap_s=RETURN_S, failed_at_most=FAILED_ON_RETURN)
+        quiet_s = _usual_s(quiet_gaps, back)
+        found = availability(back, longest_gap_s=RETURN_S, failed_at_most=FAILED_ON_RETURN, quiet_s=quiet_s)
         yield replace(found, name="return")
     if history.requests("write"):
         yield from _writes(broken, design, drill, limit_s)
@@ -144,6 +155,12 @@ def _verdicts(
             yield vip_moved(reached, moves_vip, machines=machines)
     yield from _services(history)
     yield recovered(history, WHOLE_WITHIN_S)
+
+
+def _usual_s(quiet_gaps: Sequence[float], history: History) -> float:
+    """In the part that is judged: from the fault to the end."""
+    start, end = history.window
+    return usual_s(quiet_gaps, end - (history.fault.t if history.fault else start))
 
 
 def _services(history: History) -> Iterator[Verdict]:

@@ -8,6 +8,7 @@ window before it breaks anything; where there are too few drills, the probes run
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from haplane.drills.catalogue import IDLE_CONNECTIONS
 from haplane.drills.checkers import incomplete
@@ -48,6 +49,18 @@ def quiet_gaps(history: History) -> tuple[float, ...]:
     start = max((start, *(mark.t for mark in history.marked(CALM))))
     count = math.floor((end - start) / WINDOW_S + 1e-4)
     return tuple(_longest(history, start + number * WINDOW_S) for number in range(max(0, count)))
+
+
+def usual_s(quiet_gaps: Sequence[float], lasts_s: float) -> float:
+    """The gap that one in WINDOWS stretches of this length exceeds without a fault, from windows of WINDOW_S.
+
+    In seconds; 0 where fewer than WINDOWS were seen.
+    """
+    if len(quiet_gaps) < WINDOWS:
+        return 0.0
+    # Of each window in such a stretch, that all of them stay below it.
+    part = math.pow(1 - 1 / WINDOWS, WINDOW_S / max(lasts_s, WINDOW_S))
+    return sorted(quiet_gaps)[math.ceil(len(quiet_gaps) * part) - 1]
 
 
 def gap_from_fault(history: History) -> float | None:

@@ -42,7 +42,8 @@ class Beside:
 
 def beside(drill: DrillReport, report: SuiteReport) -> Beside | None:
     """None where every gap was longer than a busy host explains, or nothing can be compared."""
-    if not report.quiet_gaps_s or all(run.outage.longest_gap_s >= NOISE_S for run in drill.runs):
+    noise_s = max((NOISE_S, *report.quiet_gaps_s))
+    if not report.quiet_gaps_s or all(run.outage.longest_gap_s >= noise_s for run in drill.runs):
         return None
     from_fault = spread(gap_from_fault(run.history) for run in drill.runs)
     if from_fault.median is None:
