@@ -53,3 +53,18 @@ def test_machines_get_real_time_where_it_is_shared_out(tmp_path: Path) -> None:
 def test_a_host_that_gives_no_real_time_has_a_lab_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "cpu.rt_runtime_us").write_text("950000\n")
     assert host.real_time_us(tmp_path / "libpod_parent" / "cpu.rt_runtime_us") == 0
+
+
+def test_machines_are_not_outweighed_by_one_process_of_the_host(tmp_path: Path) -> None:
+    shares = tmp_path / "libpod_parent" / "cpu.shares"
+    host.give_processors(shares)
+    assert not shares.parent.exists(), "no control groups of this kind here"
+    (tmp_path / shares.name).write_text("1024\n")
+    host.give_processors(shares)
+    assert shares.parent.is_dir(), "a host that has none of its own takes it from podman, or not at all"
+    shares.write_text("1024\n")
+    host.give_processors(shares)
+    assert shares.read_text() == str(host.SHARES_OF_MACHINES)
+    shares.write_text("20000\n")
+    host.give_processors(shares)
+    assert shares.read_text() == "20000\n", "somebody gave more"

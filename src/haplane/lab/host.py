@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from haplane.model.errors import HaplaneError, UsageError
@@ -25,6 +26,9 @@ INOTIFY = {"max_user_instances": 1024, "max_user_watches": 524_288}
 # Of podman's containers together, where each control group has a share of real time (cgroup v1); microseconds a second.
 REAL_TIME = Path("/sys/fs/cgroup/cpu/libpod_parent/cpu.rt_runtime_us")
 REAL_TIME_US, REAL_TIME_EACH_US = 900_000, 60_000
+# Of podman's containers together beside the host's own processes, each of which has 1024 (cgroup v1).
+SHARES = Path("/sys/fs/cgroup/cpu/libpod_parent/cpu.shares")
+SHARES_OF_MACHINES = 8192
 NETAVARK = ("/usr/lib/podman/netavark", "/usr/libexec/podman/netavark")
 
 
@@ -61,6 +65,20 @@ def raise_limits(progress: Progress, *, files: Path = Path("/proc/sys/fs/inotify
                 why=str(error),
                 hint=f"on the host itself: sysctl -w fs.inotify.{name}={wanted}",
             ) from None
+
+
+def give_processors(file: Path = SHARES) -> None:
+    """Machines are not outweighed by what else this host does.
+
+    With cgroup v1 all of them together weigh as much as one of its processes. Where that cannot be changed, and need
+    not be (cgroup v2), they are made all the same.
+    """
+    with suppress(OSError, ValueError):
+        if not (file.parent.parent / file.name).exists():
+            return
+        file.parent.mkdir(exist_ok=True)
+        if int(file.read_text()) < SHARES_OF_MACHINES:
+            file.write_text(str(SHARES_OF_MACHINES))
 
 
 def real_time_us(file: Path = REAL_TIME) -> int:

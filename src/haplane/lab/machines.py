@@ -16,7 +16,7 @@ from typing import Literal
 
 from haplane.lab import image, outer, rehearsal
 from haplane.lab.files import LabFile, LabPaths
-from haplane.lab.host import raise_limits, real_time_us
+from haplane.lab.host import give_processors, raise_limits, real_time_us
 from haplane.model.cluster import Cluster, Machine, Role
 from haplane.model.errors import HaplaneError, UsageError
 from haplane.model.progress import Progress
@@ -91,6 +91,7 @@ async def up(lab: Lab, *, cache: Path, progress: Progress) -> None:
     """Make what is missing: image, network, machines; then wait until every sshd answers."""
     raise_limits(progress)
     # Also for machines that are there already: what is above them has forgotten it if this host was restarted.
+    give_processors()
     share_us = real_time_us()
     tags = await ensure_images(lab, cache=cache, progress=progress)
     await _ensure_network(lab)
@@ -163,6 +164,7 @@ async def power_off(lab: Lab, name: str) -> None:
 async def power_on(lab: Lab, name: str) -> None:
     """Start a machine that is off; of one that runs, make sure that its link is up and that it is not frozen."""
     await thaw(lab, name)
+    give_processors()
     real_time_us()
     await local.run(["podman", "start", lab.container(name)], hint="haplane lab up makes machines that are missing")
     await _ensure_host_address(lab)
