@@ -76,6 +76,15 @@ def test_requests_lost_when_the_machine_comes_back_are_the_returns() -> None:
     assert found["return"] is Outcome.VIOLATED
 
 
+def test_a_return_is_judged_when_its_moment_is_hardly_known() -> None:
+    """A host that is busy takes seconds to restore power, and that it was done then is all that is known."""
+
+    def vague(event: Event) -> Event:
+        return replace(event, error=3.9) if isinstance(event, Mark) and event.what == "power-on" else event
+
+    assert outcomes(History(tuple(map(vague, history().events))))["return"] is Outcome.HELD
+
+
 def test_a_cluster_that_is_whole_too_late_is_told() -> None:
     late = History(
         tuple(

@@ -95,8 +95,9 @@ def _settles(history: History) -> bool:
 def mended(history: History) -> History:
     """From a while before it is mended to the end; mending is the fault that is judged."""
     start, end = history.window
-    back = _mended(history, end).t
-    part = history.between(max(start, back - SETTLED_S), end)
+    mark = _mended(history, end)
+    # Restoring power may take long, and was done at some time meanwhile.
+    part = history.between(max(start, mark.t - mark.error - SETTLED_S), end)
     marks = (replace(mark, what="return") if mark.what in (POWER_ON, HEAL) else mark for mark in part.of(Mark))
     return History((*(event for event in part.events if not isinstance(event, Mark)), *marks))
 

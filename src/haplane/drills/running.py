@@ -298,7 +298,7 @@ class _Scene:
                     f"clients are not served well for {noise.WINDOW_S:g} s in {within_s:g} s; nothing was broken",
                     where=self._client.name,
                     why=unrest,
-                    hint="end what else keeps it or the machines of the cluster busy, and run the drill again",
+                    hint="end what else keeps it, the machines of the cluster or their network busy, and run it again",
                 )
             self._progress.now("drill", f"waiting: {unrest}")
             waited = True

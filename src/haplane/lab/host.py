@@ -28,7 +28,7 @@ REAL_TIME = Path("/sys/fs/cgroup/cpu/libpod_parent/cpu.rt_runtime_us")
 REAL_TIME_US, REAL_TIME_EACH_US = 900_000, 60_000
 # Of podman's containers together beside the host's own processes, each of which has 1024 (cgroup v1).
 SHARES = Path("/sys/fs/cgroup/cpu/libpod_parent/cpu.shares")
-SHARES_OF_MACHINES = 8192
+SHARES_OF_MACHINES = 2048
 NETAVARK = ("/usr/lib/podman/netavark", "/usr/libexec/podman/netavark")
 
 
@@ -70,8 +70,9 @@ def raise_limits(progress: Progress, *, files: Path = Path("/proc/sys/fs/inotify
 def give_processors(file: Path = SHARES) -> None:
     """Machines are not outweighed by what else this host does.
 
-    With cgroup v1 all of them together weigh as much as one of its processes. Where that cannot be changed, and need
-    not be (cgroup v2), they are made all the same.
+    With cgroup v1 all of them together weigh as much as one of its processes. Much more would hold up what the host
+    does for them, such as restoring power. Where nothing can be changed, or need not be (cgroup v2), a lab is made all
+    the same.
     """
     with suppress(OSError, ValueError):
         if not (file.parent.parent / file.name).exists():
