@@ -152,7 +152,8 @@ def check(history: tuple[Path, ...], /, *, file: File = DEFAULT_FILE, json: Json
         try:
             judged = judging.judge(seen, design, quiet_gaps_s)
         except HaplaneError as error:
-            raise HaplaneError(error.what, where=str(path), why=error.why, hint=error.hint) from None
+            error.where = str(path)
+            raise
         name = judged.drill.name
         before = reports[name].runs if name in reports else ()
         reports[name] = DrillReport(name, (*before, run_of(seen, judged.verdicts)), judged.budget)

@@ -55,6 +55,4 @@ def read(path: Path) -> History:
 
 
 def _no_history(path: Path) -> HaplaneError:
-    return HaplaneError(
-        "this is not the history of a drill", where=str(path), hint="a drill says where it saved its own"
-    )
+    return HaplaneError("this is no history of a drill", where=str(path), hint="a drill says where it saved its own")
