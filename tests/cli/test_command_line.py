@@ -133,8 +133,11 @@ def test_saved_histories_are_judged_again_those_of_one_drill_together(tmp_path: 
         text = text.lstrip()[end:]
     assert [(report["drill"], len(report["runs"])) for report in reports] == [(runs[0][0], 2), (runs[1][0], 1)]
     assert reports[0]["measured"]["longest_gap_s"]["max"] >= 5.0
-    shown = haplane("drill", "check", *names, cwd=tmp_path).stdout
+    (tmp_path / "quiet.jsonl").write_text("".join(f"{to_line(event)}\n" for event in planted(marks=()).events))
+    shown = haplane("drill", "check", "quiet.jsonl", *names, cwd=tmp_path).stdout
     assert "run 2: violated" in shown and "apiserver-kill:" in shown
+    done = haplane("drill", "check", "quiet.jsonl", cwd=tmp_path)
+    assert done.returncode == 3 and "nothing was broken in it" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,9 @@ def check(history: tuple[Path, ...], /, *, file: File = DEFAULT_FILE, json: Json
     histories = {path: history_file.read(path) for path in history}
     quiet_gaps_s = [gap_s for seen in histories.values() for gap_s in quiet_gaps(seen)]
     reports: dict[str, DrillReport] = {}
-    for path, seen in histories.items():
-        if seen.end and not seen.marks and len(histories) > 1:
-            # Nothing was broken in it.
-            continue
+    # In the others nothing was broken.
+    broken = {path: seen for path, seen in histories.items() if seen.marks or not seen.end}
+    for path, seen in (broken or histories).items():
         try:
             judged = judging.judge(seen, design, quiet_gaps_s)
         except HaplaneError as error:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TextIO
 
-from haplane.model.errors import HaplaneError
+from haplane.model.errors import HaplaneError, UsageError
 from haplane.probes.history import History, parse
 
 
@@ -54,5 +54,5 @@ def read(path: Path) -> History:
         raise HaplaneError("the history cannot be read", where=str(path), why=error.strerror or str(error)) from None
 
 
-def _no_history(path: Path) -> HaplaneError:
-    return HaplaneError("this is no history of a drill", where=str(path), hint="a drill says where it saved its own")
+def _no_history(path: Path) -> UsageError:
+    return UsageError("this is no history of a drill", where=str(path), hint="a drill says where it saved its own")

@@ -63,7 +63,9 @@ def judge(history: History, design: Design, quiet_gaps: Sequence[float] = ()) ->
     """
     said = history.observed(DRILL)
     if not said:
-        raise HaplaneError("the history does not say which drill it is of", hint="the drill may still run")
+        raise HaplaneError(
+            "the history does not say which drill it is of", hint="the drill may still run, or nothing was broken in it"
+        )
     drill, machines = find(said[0].value), tuple(dict.fromkeys(one.machine for one in said))
     for machine in machines:
         if machine not in design.cluster.machines:

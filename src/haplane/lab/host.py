@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from haplane.model.errors import HaplaneError, UsageError
@@ -74,12 +73,7 @@ def give_processors(file: Path = SHARES) -> None:
     does for them, such as restoring power. Where nothing can be changed, or need not be (cgroup v2), a lab is made all
     the same.
     """
-    with suppress(OSError, ValueError):
-        if not (file.parent.parent / file.name).exists():
-            return
-        file.parent.mkdir(exist_ok=True)
-        if int(file.read_text()) < SHARES_OF_MACHINES:
-            file.write_text(str(SHARES_OF_MACHINES))
+    _raise(file, SHARES_OF_MACHINES)
 
 
 def real_time_us(file: Path = REAL_TIME) -> int:
@@ -87,15 +81,20 @@ def real_time_us(file: Path = REAL_TIME) -> int:
 
     0: nothing has to be given (cgroup v2), or nothing can be.
     """
+    return REAL_TIME_EACH_US if _raise(file, REAL_TIME_US) else 0
+
+
+def _raise(file: Path, wanted: int) -> bool:
+    """Whether podman's containers together have so much now; not where there are no such control groups (cgroup v2)."""
     if not (file.parent.parent / file.name).exists():
-        return 0
+        return False
     try:
         file.parent.mkdir(exist_ok=True)
-        if int(file.read_text()) < REAL_TIME_US:
-            file.write_text(str(REAL_TIME_US))
+        if int(file.read_text()) < wanted:
+            file.write_text(str(wanted))
     except (OSError, ValueError):
-        return 0
-    return REAL_TIME_EACH_US
+        return False
+    return True
 
 
 def _missing() -> Iterator[tuple[str, str]]:
