@@ -79,6 +79,7 @@ def test_a_flag_of_the_apiserver_reaches_every_node_one_after_the_other(cluster:
     assert everywhere(cluster, "ls /etc/kubernetes/manifests | wc -l") == {"4"}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_timers_of_etcd_change_one_member_at_a_time(cluster: LabUnderTest) -> None:
     done = changed(cluster, etcd="{heartbeat: 50ms, election: 500ms}")
