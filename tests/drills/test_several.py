@@ -103,8 +103,8 @@ def test_a_machine_is_frozen_only_by_a_command_of_the_file() -> None:
 def test_a_shutdown_that_is_interrupted_ends_in_a_machine_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
-    async def run(command: str, machine: object) -> None:
-        ran.append(command)
+    async def run(command: str, machine: object, *, gently: bool = False) -> None:
+        ran.append(f"{command}, gently" if gently else command)
 
     monkeypatch.setattr(power, "run", run)
     shutdown = next(drill for drill in DRILLS if drill.outside is Outside.SHUT_DOWN)
@@ -112,6 +112,19 @@ def test_a_shutdown_that_is_interrupted_ends_in_a_machine_that_runs(monkeypatch:
     assert isinstance(made, ShutDown)
     asyncio.run(made.heal())
     assert ran == ["off {name}\non {name}"]
+
+
+def test_clients_do_not_feel_that_a_fault_begins_before_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    async def run(command: str, machine: object, *, gently: bool = False) -> None:
+        ran.append(f"{command}, gently" if gently else command)
+
+    monkeypatch.setattr(power, "run", run)
+    made = breaking.making(find("power-off-backup"), DESIGN, CP1, NOBODY, "", SWITCH)
+    asyncio.run(made.inject())
+    asyncio.run(made.heal())
+    assert ran == ["off {name}, gently", "on {name}"]
 
 
 def test_a_power_cut_is_healed_by_the_same_command_that_the_healer_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,8 @@ class FromOutside:
         self._healer = power.Healer(self._end, self._target, after_s=self._after_s)
 
     async def inject(self) -> None:
-        await power.run(self._begin, self._target)
+        # What its start takes from machines of this host would be the last second before the fault.
+        await power.run(self._begin, self._target, gently=True)
 
     async def heal(self) -> None:
         await power.run(self._end, self._target)

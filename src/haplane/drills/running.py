@@ -244,7 +244,7 @@ class _Scene:
         say = self._progress.step
         say("drill", f"{RATE:.0f} new connections per second, {self._before_s():.0f} s undisturbed")
         await asyncio.sleep(self._before_s())
-        waited = await self._until_calm(CALM_WITHIN_S)
+        await self._until_calm(CALM_WITHIN_S)
         if self._asked.services.urls:
             refuse_silent(self._asked.services, history_file.read(self._file.path), self._client.name)
         for name, pinger in self._pingers.items():
@@ -252,14 +252,12 @@ class _Scene:
         if self._pingers:
             await asyncio.sleep(PINGED_S)
         armed: list[Breaking] = []
-        looked = time.monotonic()
         try:
             for fault in self._faults:
                 await fault.arm()
                 armed.append(fault)
-            waited |= await self._until_calm(breaking.ARMED_BEFORE_S)
-            if waited or time.monotonic() - looked > calm.SEEN_S:
-                self._events.append(Event(time.monotonic() - calm.SEEN_S, 0.0, CALM))
+            await self._until_calm(breaking.ARMED_BEFORE_S)
+            self._events.append(Event(time.monotonic() - calm.SEEN_S, 0.0, CALM))
             say("drill", f"{names}: {self._drill.sentence}")
             began = time.monotonic()
             await _all(self._inject(fault) for fault in self._faults)
@@ -289,9 +287,9 @@ class _Scene:
             self._progress.done("drill", f"{error.what}: {error.why}")
         await asyncio.sleep(max(AFTER_S, self._another_acts_at() - time.monotonic()))
 
-    async def _until_calm(self, within_s: float) -> bool:
-        """Whether it had to wait: what clients suffer anyway would be laid at the fault's door."""
-        began, waited = time.monotonic(), False
+    async def _until_calm(self, within_s: float) -> None:
+        """What clients suffer anyway would be laid at the fault's door."""
+        began = time.monotonic()
         while unrest := calm.unrest(history_file.read(self._file.path)):
             if time.monotonic() - began > within_s:
                 raise HaplaneError(
@@ -301,9 +299,7 @@ class _Scene:
                     hint="end what else keeps it, the machines of the cluster or their network busy, and run it again",
                 )
             self._progress.now("drill", f"waiting: {unrest}")
-            waited = True
             await asyncio.sleep(1)
-        return waited
 
     def _another_acts_at(self) -> float:
         """With its power a machine loses its leases: until then another acts, though all may be whole before."""

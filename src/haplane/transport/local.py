@@ -8,10 +8,12 @@ import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from haplane.model.errors import CommandFailed, UsageError
 
 THIS_HOST = "this host"
+NICEST = 19
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -28,11 +30,13 @@ async def run(
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 600,
     hint: str = "",
+    gently: bool = False,
 ) -> tuple[int, str, str]:
     """Run a program and return (exit code, stdout, stderr).
 
-    It gets a process group of its own, which is ended when this task is cancelled. Raises CommandFailed when check
-    is set and the exit code is not 0, UsageError when there is no such program.
+    It gets a process group of its own, which is ended when this task is cancelled. gently: it leaves processors to
+    whoever else wants them, such as the machines of a lab. Raises CommandFailed when check is set and the exit code is
+    not 0, UsageError when there is no such program.
     """
     shown = shlex.join(arguments)
     try:
@@ -46,6 +50,11 @@ async def run(
         )
     except FileNotFoundError:
         raise UsageError(f"{arguments[0]} is not installed on this host", where=shown, hint=hint) from None
+    if gently:
+        # A session weighs as one process, however nice those in it are (sched(7), autogroup); and niceness would stay
+        # with what they start. Where sessions do not count, nothing is changed.
+        with suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(NICEST))
     try:
         async with asyncio.timeout(timeout_s):
             out, err = await process.communicate(stdin)

@@ -41,13 +41,14 @@ def freezing(power: Power, file: str) -> Power:
     return power
 
 
-async def run(command: str, machine: Machine) -> None:
-    """One of the commands of `power`. Raises HaplaneError."""
+async def run(command: str, machine: Machine, *, gently: bool = False) -> None:
+    """One of the commands of `power`; gently as in `local.run`. Raises HaplaneError."""
     await local.run(
         ["/bin/sh", "-c", _filled(command, machine)],
         environment={"PATH": _path()},
         hint="this is the command of `power` in the cluster file",
         timeout_s=TIMEOUT_S,
+        gently=gently,
     )
 
 
