@@ -1,6 +1,6 @@
 """Every example, rehearsed in a lab: what clients see while it is broken, not what files say.
 
-Two stand for all in `make test`; the others belong to `make soak`.
+Three stand for all in `make test`; the others belong to `make soak`.
 """
 
 from __future__ import annotations
@@ -89,6 +89,14 @@ def drilled(
         assert found[name]["outcome"] == "held", f"{drill}: {found[name]}"
 
 
+def test_a_balancer_pair_of_its_own() -> None:
+    with lab_like("balancer-pair") as lab:
+        status = lab.status()
+        assert set(status["vip"]["holders"]) <= {"lb1", "lb2"}
+        drilled(lab, "power-off-vip-holder", also={"vip-moved"})
+        drilled(lab, "haproxy-hang")
+
+
 def test_etcd_on_machines_of_its_own() -> None:
     with lab_like("external-etcd") as lab:
         # A machine of etcd and a control-plane node at once.
@@ -121,15 +129,6 @@ def test_workers_serve_while_the_control_plane_breaks() -> None:
         # A kube-proxy that starts finds what it wrote before; so does one that runs, once an hour.
         lab.inside(worker, START_KUBE_PROXY_ANEW)
         lab.inside("admin", f"curl --silent --show-error --fail --max-time 5 {url}")
-
-
-@pytest.mark.soak
-def test_a_balancer_pair_of_its_own() -> None:
-    with lab_like("balancer-pair") as lab:
-        status = lab.status()
-        assert set(status["vip"]["holders"]) <= {"lb1", "lb2"}
-        drilled(lab, "power-off-vip-holder", also={"vip-moved"})
-        drilled(lab, "haproxy-hang")
 
 
 @pytest.mark.soak
