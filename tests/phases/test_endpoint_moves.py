@@ -230,7 +230,9 @@ def test_a_drain_that_would_start_keepalived_again_is_ended_and_no_other(tmp_pat
     (tmp_path / "systemctl").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     subprocess.run(["/bin/sh", "-c", STOP_KEEPALIVED], env=environment, check=True)
-    assert told.read_text() == "stop haplane-undrain-cp1.timer\ndisable -q --now keepalived\n"
+    assert told.read_text() == (
+        "stop haplane-undrain-cp1.timer\ndisable -q --now keepalived\ndisable -q --now haplane-balancer-watch.service\n"
+    )
     assert "'haplane-undrain-*.timer'" in STOP_SERVICES
 
 

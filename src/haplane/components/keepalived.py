@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from haplane.components import etcd, waiting
+from haplane.components import balancer_watch, etcd, waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import (
     COMES_FIRST,
@@ -56,8 +56,14 @@ global_defs {
 }
 
 {% if balancer %}
-# Dead: {{ balancer.unit }} says so the moment it ends.
+# Dead: who waits for that says so the moment it ends.
 track_file balancer_dead {
+  file {{ balancer.gone_file }}
+  weight 0
+}
+
+# Stopped, or not ready yet: {{ balancer.unit }} says so.
+track_file balancer_down {
   file {{ balancer.down_file }}
   weight 0
 }
@@ -87,6 +93,7 @@ vrrp_instance {{ instance.name }} {
 {% if balancer %}
   track_file {
     balancer_dead
+    balancer_down
   }
   track_script {
     balancer_hung
@@ -438,6 +445,7 @@ def _instances(view: View) -> list[dict[str, object]]:
 
 def design(view: View) -> ComponentDesign:
     interface, balancer = interface_of(view), balancer_of(view.cluster)
+    enable = f"{ENABLE}\n{balancer_watch.commands(view)}"
     chosen = settings(view)
     config = render(
         CONFIG,
@@ -466,6 +474,7 @@ def design(view: View) -> ComponentDesign:
                     File(CHECK_FILE, _check(view), mode=0o755),
                     File(DROP_IN_FILE, drop_in),
                     *(() if balancer else (File(AUTHORITY, view.authority_file),)),
+                    *balancer_watch.files(view),
                     *waiting.keepalived_files(view),
                 )
             ),
@@ -474,10 +483,10 @@ def design(view: View) -> ComponentDesign:
                 validate=f"{config_test(view.measured.system)} --use-file .{CONFIG_FILE}",
             ),
         ),
-        load=Load(f"{ENABLE}\nsystemctl reload keepalived", "reload keepalived (the VIP stays where it is)"),
+        load=Load(f"{enable}\nsystemctl reload keepalived", "reload keepalived (the VIP stays where it is)"),
         unit="keepalived.service",
-        start=Load(f"{ENABLE}\nsystemctl restart keepalived", "start keepalived"),
-        restart=Load(f"{ENABLE}\nsystemctl restart keepalived", "restart keepalived (a VIP held here moves)"),
+        start=Load(f"{enable}\nsystemctl restart keepalived", "start keepalived"),
+        restart=Load(f"{enable}\nsystemctl restart keepalived", "restart keepalived (a VIP held here moves)"),
         restart_for=(DROP_IN_FILE,),
         dialect=_dialect(view),
     )

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from haplane.components import etcd, etcd_watch, keepalived
+from haplane.components import balancer_watch, etcd, etcd_watch, keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.base import HEALTH_PORT
 from haplane.components.settings import milliseconds
@@ -45,7 +45,7 @@ class Budget:
 # What the timers do not say, (typical, worst). Assumed, and generous; a drill's own measurement stands beside the sum.
 TAKE_OVER_S = (0.003, 0.010)  # VRRP's decision to the address on the interface
 ANNOUNCE_S = (0.002, 0.010)  # the address on the interface to a switch that knows it
-EXIT_NOTICED_S = (0.040, 0.100)  # a dead daemon to the end of its unit's ExecStopPost, which starts a shell
+EXIT_NOTICED_S = (0.005, 0.050)  # the end of a process to the file that keepalived follows: one that sleeps is woken
 VOTE_S = (0.010, 0.050)  # etcd: pre-vote, vote and the new leader's first entry, each a round trip and a write
 
 # Of clients, where nobody says otherwise.
@@ -235,7 +235,7 @@ def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     two = _two_holders(*rivals, balancer.title if balancer else "an apiserver")
     yield Budget("keepalived-hang", (two,), f"keepalived hangs on {holder}", NEW)
     if balancer:
-        because = "systemd runs the unit's ExecStopPost, which writes the file that keepalived follows (track_file)"
+        because = f"{balancer_watch.UNIT_NAME} waits for that and writes the file that keepalived follows (track_file)"
         dead = Link("detect", *EXIT_NOTICED_S, because)
         yield Budget(f"{balancer.name}-death", (dead, *resigned), f"{balancer.title} dies on {holder}", NEW)
         hung = _check_times_out_on(vrrp[holder])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from haplane.components import addons, etcd, etcd_watch, haproxy, keepalived
+from haplane.components import addons, balancer_watch, etcd, etcd_watch, haproxy, keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
 from haplane.model.bundle import Addon
@@ -209,6 +209,8 @@ def _units(cluster: Cluster, machine: Machine) -> Iterator[str]:
     if machine in cluster.running_balancer and balancer:
         yield balancer.name
     if machine in cluster.vip_sharers:
+        if balancer:
+            yield balancer_watch.UNIT_NAME.removesuffix(".service")
         yield "keepalived"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from haplane.components import waiting
+from haplane.components import balancer_watch, waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import loopbacks
 from haplane.components.keepalived import CONFIG_FILE
@@ -38,13 +38,14 @@ class StartBalancer(Phase):
 
 
 # The drain of an apply that died, where nothing balances, would start keepalived again later.
-STOP_KEEPALIVED = """set -e
-for timer in $(systemctl list-units --plain --no-legend 'haplane-undrain-*.timer' | awk '{print $1}'); do
-  if systemctl show --property=ExecStart "${timer%.timer}.service" | grep -q 'start keepalived'; then
+STOP_KEEPALIVED = f"""set -e
+for timer in $(systemctl list-units --plain --no-legend 'haplane-undrain-*.timer' | awk '{{print $1}}'); do
+  if systemctl show --property=ExecStart "${{timer%.timer}}.service" | grep -q 'start keepalived'; then
     systemctl stop "$timer"
   fi
 done
 systemctl disable -q --now keepalived 2>/dev/null || true
+{balancer_watch.STOP}
 if systemctl is-active -q keepalived; then echo 'keepalived goes on' >&2; exit 1; fi
 """
 FORGET_VIP = f"rm -f {CONFIG_FILE}\nrm -f {LOADED}/keepalived"
