@@ -134,7 +134,7 @@ def test_shorter_adverts_explain_what_was_measured(advert_ms: float, median: flo
     [
         ("power-off-control-plane-node", 0.09),
         ("apiserver-hang", 0.14),
-        ("haproxy-death", 0.16),
+        ("haproxy-death", 0.11),
         ("move-vip", 0.06),
         ("apiserver-death", 0.07),
     ],

@@ -148,6 +148,11 @@ my $PER_SECOND = 20_000;
 # When the later rounds begin, in seconds after the first. A client answers one such segment per connection and half a
 # second (Linux, tcp_invalid_ratelimit): the second round is for lost segments, the third for lost answers.
 my @LATER = (0.25, 0.55);
+# Every connection that is older than keep-clients' round has been marked by it as one that lasts. What is not marked and was
+# not touched for longer has ended: it is told once, last and slowly, for who has just come back needs the processors.
+my $EXPIRE_S = 120;
+my $MARKED_WITHIN_S = 35;
+my $PER_SECOND_OF_ENDED = 2_000;
 
 # known: how many entries the table has.
 my ($told, $known, $refused, $refusal) = (0, 0, 0, "");
@@ -183,18 +188,23 @@ ss("--kill", qw(time-wait fin-wait-1 fin-wait-2 closing last-ack));
 # First those that were open for long: they wait. What is listed besides has mostly ended.
 my @clients = clients("gt");
 my $is_small = $known <= 5_000;
-push @clients, clients("eq") if $is_small;
+my (@recent, @ended);
+list_recent() if $is_small;
 # The others must have heard whose the VIP is now, and the old holder must have let go of it.
 pause(0.01) while now() < $begun + $wait_ms / 1000;
 my $first = now();
 tell_all(@clients);
-if (!$is_small) {
-    my @recent = clients("eq");
-    tell_all(@recent);
-    push @clients, @recent;
-}
-tell_again($first, @clients);
+list_recent() if !$is_small;
+tell_all(@recent);
+tell_again($first, @clients, @recent);
+tell_all_at($PER_SECOND_OF_ENDED, @ended);
 finish("");
+
+# Those that were not there when keep-clients looked, and those that are there no more.
+sub list_recent {
+    my $since_ms = ($EXPIRE_S - $MARKED_WITHIN_S) * 1000;
+    push @{$_->[2] < $since_ms ? \@ended : \@recent}, $_ for clients("eq");
+}
 
 # The lines of ss for what is connected to the VIP's port and in one of these states.
 sub ss {
@@ -251,12 +261,15 @@ sub tell_again {
     }
 }
 
-# One segment for each, no faster than $PER_SECOND.
-sub tell_all {
+sub tell_all { tell_all_at($PER_SECOND, @_) }
+
+# One segment for each, no faster than so many per second.
+sub tell_all_at {
+    my ($per_second, @clients) = @_;
     my $begun = now();
     my $sent = 0;
-    for my $client (@_) {
-        pause(0.005) while $sent >= 200 + (now() - $begun) * $PER_SECOND;
+    for my $client (@clients) {
+        pause(0.005) while $sent >= $per_second / 100 + (now() - $begun) * $per_second;
         my ($address, $its_port) = @$client;
         my $segment = segment($address, $its_port);
         next if send_once($segment, $address);
