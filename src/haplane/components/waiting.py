@@ -148,8 +148,8 @@ my $PER_SECOND = 20_000;
 # When the later rounds begin, in seconds after the first. A client answers one such segment per connection and half a
 # second (Linux, tcp_invalid_ratelimit): the second round is for lost segments, the third for lost answers.
 my @LATER = (0.25, 0.55);
-# Every connection that is older than keep-clients' round has been marked by it as one that lasts. What is not marked and was
-# not touched for longer has ended: it is told once, last and slowly, for who has just come back needs the processors.
+# Connections that are older than keep-clients' round have been marked by it. What is not marked and was not touched for
+# longer has ended: it is told once, last and slowly, for who has just come back needs the processors.
 my $EXPIRE_S = 120;
 my $MARKED_WITHIN_S = 35;
 my $PER_SECOND_OF_ENDED = 2_000;
