@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests.model.clusters import balanced_by, three_nodes, view
 
 from haplane.components import balancer_watch, keepalived
 from haplane.components.balancer import balancer_of
-from haplane.model.cluster import BalancerProgram
+from haplane.model.cluster import BalancerProgram, Cluster, Failover
 
 WAIT_S = 10
 
@@ -130,24 +130,34 @@ def test_where_it_cannot_write_it_ends_and_says_where(watched: Watched) -> None:
 # ---- where it runs ----
 
 
-def files(by: BalancerProgram) -> dict[str, str]:
-    return {file.path: file.content for file in keepalived.design(view(balanced_by(by), "cp1")).files}
+def files(cluster: Cluster) -> dict[str, str]:
+    return {file.path: file.content for file in keepalived.design(view(cluster, "cp1")).files}
 
 
-@pytest.mark.parametrize("by", [BalancerProgram.HAPROXY, BalancerProgram.NGINX])
-def test_keepalived_follows_both_what_it_writes_and_what_the_balancers_unit_writes(by: BalancerProgram) -> None:
-    found, balancer = files(by), balancer_of(balanced_by(by))
+def test_keepalived_follows_both_what_it_writes_and_what_haproxys_unit_writes() -> None:
+    found, balancer = files(three_nodes()), balancer_of(three_nodes())
     assert balancer
     assert balancer.gone_file != balancer.down_file
     for file in (balancer.gone_file, balancer.down_file):
         assert f"  file {file}\n" in found[keepalived.CONFIG_FILE]
-    called = f"{balancer_watch.WATCH_FILE} {balancer.pid_file} {balancer.name} {balancer.gone_file}\n"
+    called = f"{balancer_watch.WATCH_FILE} {balancer_watch.PID_FILE} haproxy {balancer.gone_file}\n"
     assert f"ExecStart={called}" in found[balancer_watch.UNIT_FILE]
 
 
-def test_without_a_balancer_there_is_none_and_one_from_before_is_stopped() -> None:
-    assert not {balancer_watch.WATCH_FILE, balancer_watch.UNIT_FILE} & files(BalancerProgram.NONE).keys()
-    assert balancer_watch.STOP in keepalived.design(view(balanced_by(BalancerProgram.NONE), "cp1")).load.command
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        balanced_by(BalancerProgram.NONE),
+        balanced_by(BalancerProgram.NGINX),
+        replace(three_nodes(), failover=Failover(tell_clients=False)),
+    ],
+)
+def test_where_clients_are_not_told_there_is_none_and_one_from_before_is_stopped(cluster: Cluster) -> None:
+    """The ends of their connections have to leave before the VIP does."""
+    found = files(cluster)
+    assert not {balancer_watch.WATCH_FILE, balancer_watch.UNIT_FILE} & found.keys()
+    assert "-gone" not in found[keepalived.CONFIG_FILE]
+    assert balancer_watch.STOP in keepalived.design(view(cluster, "cp1")).load.command
 
 
 def test_it_is_started_anew_when_keepalived_takes_new_files() -> None:

@@ -241,10 +241,10 @@ def test_a_vip_that_moves_when_a_backup_loses_haproxy_is_wrong() -> None:
 
 
 def test_an_outage_that_the_holder_is_allowed_is_too_long_for_a_backup() -> None:
-    allowed_s = find("haproxy-death").budget_of(DESIGN, ["cp1"]).worst_s - 0.03
+    allowed_s = find("haproxy-hang").budget_of(DESIGN, ["cp1"]).worst_s - 0.03
     assert allowed_s > judging.NOISE_S
-    at_holder = outcomes(history("haproxy-death", "cp1", outage_s=allowed_s, moves=True))
-    at_backup = outcomes(history("haproxy-death-backup", "cp2", outage_s=allowed_s))
+    at_holder = outcomes(history("haproxy-hang", "cp1", outage_s=allowed_s, moves=True))
+    at_backup = outcomes(history("haproxy-hang-backup", "cp2", outage_s=allowed_s))
     assert (at_holder["budget"], at_backup["budget"]) == (Outcome.HELD, Outcome.VIOLATED)
 
 

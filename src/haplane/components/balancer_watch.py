@@ -3,18 +3,25 @@
 The balancer's own unit says it, too, but systemd has to start a program for it first (ExecStopPost): 0.2 s and more on
 a busy machine, and so long all new connections are refused. See docs/decisions/0031.
 
+Only where clients are told that the VIP has moved. Else the ends of their connections must leave before the VIP does,
+or they wait in the dark: the processes that hold them may end later than the one that is waited for.
+
 keepalived's own track_process would do the same; it needs the kernel's process connector, which containers do not have.
 """
 
 from __future__ import annotations
 
+from haplane.components import waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import COMES_FIRST, LIBEXEC, RUN, File, View
 from haplane.components.templates import render
+from haplane.model.cluster import Cluster
 
 WATCH_FILE = f"{LIBEXEC}/watch-balancer"
 UNIT_NAME = "haplane-balancer-watch.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT_NAME}"
+# By the distribution's unit: of its master, which a reload keeps.
+PID_FILE = "/run/haproxy.pid"
 
 # In the Perl that every Debian and Ubuntu has (perl-base). Nobody else writes the file, so that no late word of an end
 # can follow that of a beginning.
@@ -80,7 +87,7 @@ PartOf=keepalived.service
 Before=keepalived.service
 StartLimitIntervalSec=0
 [Service]
-ExecStart={{ program }} {{ balancer.pid_file }} {{ balancer.name }} {{ balancer.gone_file }}
+ExecStart={{ program }} {{ pid_file }} {{ balancer.name }} {{ balancer.gone_file }}
 ExecStopPost=/bin/sh -c 'echo 0 > {{ balancer.gone_file }}'
 RuntimeDirectory={{ folder }}
 RuntimeDirectoryPreserve=yes
@@ -92,12 +99,20 @@ WantedBy=keepalived.service
 """
 
 
+def is_used(cluster: Cluster) -> bool:
+    return waiting.is_used(cluster)
+
+
 def files(view: View) -> tuple[File, ...]:
-    balancer = balancer_of(view.cluster)
-    if balancer is None:
+    if not is_used(view.cluster):
         return ()
     unit = render(
-        UNIT, balancer=balancer, program=WATCH_FILE, folder=RUN.removeprefix("/run/"), comes_first=COMES_FIRST
+        UNIT,
+        balancer=balancer_of(view.cluster),
+        program=WATCH_FILE,
+        pid_file=PID_FILE,
+        folder=RUN.removeprefix("/run/"),
+        comes_first=COMES_FIRST,
     )
     return (File(WATCH_FILE, WATCH, mode=0o755), File(UNIT_FILE, unit))
 
@@ -106,7 +121,7 @@ STOP = f"systemctl disable -q --now {UNIT_NAME} 2>/dev/null || true"
 
 
 def commands(view: View) -> str:
-    """Shell commands for when those files are there: the watch started anew or, without a balancer, stopped."""
-    if balancer_of(view.cluster) is None:
+    """Shell commands for when those files are there: the watch started anew or, where it is not used, stopped."""
+    if not is_used(view.cluster):
         return STOP
     return f"systemctl enable -q {UNIT_NAME}\nsystemctl restart {UNIT_NAME}"

@@ -209,16 +209,14 @@ class ConfigTest:
 class Balancer:
     """A program that balances, as the rest knows it.
 
-    name: of the component, its unit and its key in cluster.yaml; title: as people call it. pid_file: where the
-    number of its process is, which a reload keeps. health_path: of its health page, which answers as long as it works;
-    knows_the_ready: with 503 while it knows of no apiserver that is ready. authority: where its machines have the
-    cluster's CA certificate. settings: what it is told, given: of that by the file; health: the line that says where
-    its health page is.
+    name: of the component, its unit and its key in cluster.yaml; title: as people call it. health_path: of its health
+    page, which answers as long as it works; knows_the_ready: with 503 while it knows of no apiserver that is ready.
+    authority: where its machines have the cluster's CA certificate. settings: what it is told, given: of that by the
+    file; health: the line that says where its health page is.
     """
 
     name: str
     title: str
-    pid_file: str
     health_path: str
     knows_the_ready: bool
     authority: str

@@ -361,7 +361,6 @@ def design(view: View) -> ComponentDesign:
 BALANCER = Balancer(
     name="haproxy",
     title="HAProxy",
-    pid_file="/run/haproxy.pid",
     health_path=SERVING_PATH,
     knows_the_ready=True,
     authority=AUTHORITY,

@@ -55,15 +55,17 @@ global_defs {
 {{ global_defs }}\
 }
 
-{% if balancer %}
-# Dead: who waits for that says so the moment it ends.
-track_file balancer_dead {
+{% if is_watched %}
+# Gone: who waits for that says so at once.
+track_file balancer_gone {
   file {{ balancer.gone_file }}
   weight 0
 }
 
-# Stopped, or not ready yet: {{ balancer.unit }} says so.
-track_file balancer_down {
+{% endif %}
+{% if balancer %}
+# Dead: {{ balancer.unit }} says so the moment it ends.
+track_file balancer_dead {
   file {{ balancer.down_file }}
   weight 0
 }
@@ -92,8 +94,10 @@ vrrp_instance {{ instance.name }} {
   }
 {% if balancer %}
   track_file {
+{% if is_watched %}
+    balancer_gone
+{% endif %}
     balancer_dead
-    balancer_down
   }
   track_script {
     balancer_hung
@@ -452,6 +456,7 @@ def design(view: View) -> ComponentDesign:
         global_defs=lines(chosen["global_defs"]),
         vrrp_script=lines(chosen["vrrp_script"]),
         balancer=balancer,
+        is_watched=balancer_watch.is_used(view.cluster),
         instances=_instances(view),
         interface=interface,
     )

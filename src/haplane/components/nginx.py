@@ -302,7 +302,6 @@ def design(view: View) -> ComponentDesign:
 BALANCER = Balancer(
     name="nginx",
     title="nginx",
-    pid_file="/run/nginx.pid",
     health_path="/",
     knows_the_ready=False,
     authority=AUTHORITY,

@@ -46,6 +46,7 @@ class Budget:
 TAKE_OVER_S = (0.003, 0.010)  # VRRP's decision to the address on the interface
 ANNOUNCE_S = (0.002, 0.010)  # the address on the interface to a switch that knows it
 EXIT_NOTICED_S = (0.005, 0.050)  # the end of a process to the file that keepalived follows: one that sleeps is woken
+EXIT_SAID_S = (0.040, 0.100)  # the same by the unit's ExecStopPost, which starts a shell
 VOTE_S = (0.010, 0.050)  # etcd: pre-vote, vote and the new leader's first entry, each a round trip and a write
 
 # Of clients, where nobody says otherwise.
@@ -235,8 +236,10 @@ def _endpoint_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
     two = _two_holders(*rivals, balancer.title if balancer else "an apiserver")
     yield Budget("keepalived-hang", (two,), f"keepalived hangs on {holder}", NEW)
     if balancer:
-        because = f"{balancer_watch.UNIT_NAME} waits for that and writes the file that keepalived follows (track_file)"
-        dead = Link("detect", *EXIT_NOTICED_S, because)
+        who, noticed_s = "systemd runs the unit's ExecStopPost, which", EXIT_SAID_S
+        if balancer_watch.is_used(cluster):
+            who, noticed_s = f"{balancer_watch.UNIT_NAME} waits for that and", EXIT_NOTICED_S
+        dead = Link("detect", *noticed_s, f"{who} writes the file that keepalived follows (track_file)")
         yield Budget(f"{balancer.name}-death", (dead, *resigned), f"{balancer.title} dies on {holder}", NEW)
         hung = _check_times_out_on(vrrp[holder])
         yield Budget(f"{balancer.name}-hang", (hung, *resigned), f"{balancer.title} hangs on {holder}", NEW)

@@ -209,7 +209,7 @@ def _units(cluster: Cluster, machine: Machine) -> Iterator[str]:
     if machine in cluster.running_balancer and balancer:
         yield balancer.name
     if machine in cluster.vip_sharers:
-        if balancer:
+        if balancer_watch.is_used(cluster):
             yield balancer_watch.UNIT_NAME.removesuffix(".service")
         yield "keepalived"
 
