@@ -432,6 +432,20 @@ def test_five_hundred_clients_are_all_told_also_by_a_kernel_that_limits_challeng
     assert client.fate(within_s=5) == {"reset": 500}
 
 
+def test_what_seems_to_have_ended_is_older_than_a_round_of_the_timer() -> None:
+    assert "expire 2m " in waiting.CLIENTS
+    assert "$EXPIRE_S = 120;" in waiting.TELL
+    round_s, marked_s = (
+        int(found[1])
+        for found in (
+            re.search(r"OnUnitActiveSec=([0-9]+)s", waiting.TIMER_UNIT),
+            re.search(r"MARKED_WITHIN_S = ([0-9]+);", waiting.TELL),
+        )
+        if found
+    )
+    assert marked_s > round_s
+
+
 def test_who_seems_to_have_ended_is_told_as_well_after_all_the_others(lan: Lan, tmp_path: Path) -> None:
     """A mark may have come too late: nobody stays in the dark for that."""
     client = lan.connect(VIPS[0], 10)

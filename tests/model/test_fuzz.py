@@ -187,8 +187,7 @@ HUGE: dict[str, Callable[[], str]] = {
 
 READ = ("a thousand machines", "1 MB of comments", "1 MB of blanks")
 
-# CPU seconds, by a loop that takes 0.11 s on a machine that is not busy: machines, and what others leave of them,
-# differ by three. And the growth of the largest memory of the process, in MB; the text itself is there before.
+# CPU seconds and the growth of the largest memory of the process, in MB; the text itself is there before.
 MEASURE = """
 import pickle, sys, time
 from pathlib import Path
@@ -211,30 +210,24 @@ try:
 except InvalidFile as invalid:
     str(invalid).encode()
     print("refused", end=" ")
-took = time.process_time() - began
-largest = memory_kb("VmHWM")
-began = time.process_time()
-for _ in range(2_000_000):
-    pass
-print(0.11 * took / (time.process_time() - began), (largest - before) / 1024)
+print(time.process_time() - began, (memory_kb("VmHWM") - before) / 1024)
 """
 
 
 def measured(text: str) -> tuple[str, float, float]:
-    """What became of it, CPU seconds of a machine as fast as `MEASURE` says, MB."""
+    """What became of it, CPU seconds, MB."""
     done = subprocess.run([sys.executable, "-c", MEASURE], input=pickle.dumps(text), capture_output=True, check=True)
     what, seconds, megabytes = done.stdout.decode().split()
     return what, float(seconds), float(megabytes)
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_the_worst_files_take_about_a_second_and_200_mb_at_most(name: str) -> None:
-    """The slowest takes 0.8 s, and up to twice that where others use the same processor: 2 s are work without need."""
+def test_the_worst_files_take_less_than_a_second_and_200_mb(name: str) -> None:
     what, seconds, megabytes = measured(HUGE[name]())
-    if seconds >= 2:
-        # Others may use it for a moment only.
+    if seconds >= 1:
+        # Processor time, too, is longer while others use the same processor.
         seconds = min(measured(HUGE[name]())[1] for _ in range(3))
-    assert seconds < 2
+    assert seconds < 1
     assert megabytes < 200
     assert what == ("read" if name in READ else "refused")
 

@@ -45,7 +45,7 @@ class Budget:
 # What the timers do not say, (typical, worst). Assumed, and generous; a drill's own measurement stands beside the sum.
 TAKE_OVER_S = (0.003, 0.010)  # VRRP's decision to the address on the interface
 ANNOUNCE_S = (0.002, 0.010)  # the address on the interface to a switch that knows it
-EXIT_NOTICED_S = (0.005, 0.050)  # the end of a process to the file that keepalived follows: one that sleeps is woken
+EXIT_NOTICED_S = (0.005, 0.060)  # the end of a process to the file that keepalived follows: one that sleeps is woken
 EXIT_SAID_S = (0.040, 0.100)  # the same by the unit's ExecStopPost, which starts a shell
 VOTE_S = (0.010, 0.050)  # etcd: pre-vote, vote and the new leader's first entry, each a round trip and a write
 

@@ -7,7 +7,7 @@ The checks look at the values as they were read, so that one wrong value hides n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,17 +44,22 @@ def disagreements(document: Document) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class _Found:
-    """What can be understood of a file even when other parts of it are wrong. pods: their networks."""
+    """What can be understood of a file even when other parts of it are wrong.
+
+    described: the machines that have keys of their own; no other has any that could disagree. pods: their networks.
+    """
 
     document: Document
     machines: Mapping[str, Value]
+    described: Sequence[str]
     pods: Mapping[KeyPath, Network]
 
     @classmethod
     def of(cls, document: Document) -> _Found:
         machines = document.value("machines")
         machines = machines if isinstance(machines, dict) else {}
-        return cls(document, machines, _networks(document, "pods", DEFAULT_PODS))
+        described = [name for name, machine in machines.items() if machine and isinstance(machine, dict)]
+        return cls(document, machines, described, _networks(document, "pods", DEFAULT_PODS))
 
     def roles(self, name: str) -> list[Value] | None:
         """None when they cannot be understood."""
@@ -137,7 +142,7 @@ def _an_endpoint_of_others_has_no_vrrp(found: _Found) -> Iterator[Problem]:
     by = ("endpoint", "by")
     if found.document.value(*by) != EndpointOwner.EXTERNAL:
         return
-    sections = [("keepalived",), *(("machines", name, "keepalived") for name in found.machines)]
+    sections = [("keepalived",), *(("machines", name, "keepalived") for name in found.described)]
     for path in (("endpoint", "virtual_router_id"), ("endpoint", "cast"), *sections):
         if path in found.document.places:
             what = f"has no meaning with endpoint.by: {EndpointOwner.EXTERNAL}, where keepalived does not run"
@@ -157,7 +162,7 @@ def _settings_are_of_who_balances(found: _Found) -> Iterator[Problem]:
     if by not in list(BalancerProgram):
         return
     for program in BalancerProgram:
-        for path in ((str(program),), *(("machines", name, str(program)) for name in found.machines)):
+        for path in ((str(program),), *(("machines", name, str(program)) for name in found.described)):
             if program != by and path in found.document.places:
                 what = f"has no meaning with balancer.by: {by}, where {program} does not run"
                 yield found.document.at_key(path, what, fix=f"remove it, or write balancer: {{by: {program}}}")
@@ -217,7 +222,7 @@ def _workers_run_haproxy(found: _Found) -> Iterator[Problem]:
 def _owned_keys_are_absent(found: _Found) -> Iterator[Problem]:
     own = {
         ("machines", name, *path): owner.format(name=name)
-        for name in found.machines
+        for name in found.described
         for path, owner in _OWNED_OF_KEEPALIVED.items()
     }
     for path, owner in {**_OWNED, **own}.items():
@@ -228,7 +233,8 @@ def _owned_keys_are_absent(found: _Found) -> Iterator[Problem]:
 
 def _jumps_end(found: _Found) -> Iterator[Problem]:
     walked: set[str] = set()
-    for name in found.machines:
+    # In a circle somebody has a jump of its own.
+    for name in found.described:
         way: list[str] = []
         while name and name not in walked:
             walked.add(name)

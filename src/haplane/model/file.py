@@ -7,7 +7,9 @@ values must agree.
 from __future__ import annotations
 
 import difflib
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import get_args, get_origin
@@ -29,17 +31,30 @@ def read_cluster(text: str, *, file: str, folder: Path) -> cluster.Cluster:
     a file with errors="surrogateescape": bytes that are not UTF-8 then become a problem with a place, too.
     Raises InvalidFile with all that is wrong, at most MAX_PROBLEMS at once.
     """
-    document = read_document(text, file=file)
-    problems = list(document.problems)
-    given = None
+    with _nothing_collected():
+        document = read_document(text, file=file)
+        problems = list(document.problems)
+        given = None
+        try:
+            given = shape.ClusterFile.model_validate(document.root)
+        except ValidationError as error:
+            problems += islice(_translations(error, document), MAX_PROBLEMS + 1)
+        problems += islice(disagreements(document), MAX_PROBLEMS + 1)
+        if problems or given is None:
+            raise InvalidFile(file, first_of(problems))
+        return _cluster(given, document, folder)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """A large file makes hundreds of thousands of objects, all in use: looking for circles among them takes a third."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        given = shape.ClusterFile.model_validate(document.root)
-    except ValidationError as error:
-        problems += islice(_translations(error, document), MAX_PROBLEMS + 1)
-    problems += islice(disagreements(document), MAX_PROBLEMS + 1)
-    if problems or given is None:
-        raise InvalidFile(file, first_of(problems))
-    return _cluster(given, document, folder)
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 # ---- pydantic's findings in plain sentences ----
