@@ -96,19 +96,23 @@ def test_keepalived_finds_the_program_before_its_configuration_is_checked() -> N
 @pytest.mark.parametrize("cluster", [switched_off(), one_balancer(), external()])
 def test_nothing_of_it_is_there_when_nobody_tells(cluster: Cluster) -> None:
     found = files(cluster)
-    assert not {waiting.TELL_FILE, waiting.KEEP_FILE, f"/etc/systemd/system/{waiting.TIMER}"} & set(found)
+    assert not {waiting.TELL_FILE, waiting.KEEP_FILE, f"/etc/systemd/system/{waiting.SERVICE}"} & set(found)
     everything = "".join(found.values())
     lines = ("localpeer", "peers balancers", "table clients", "backend clients", "notify_master", "sess.port")
     assert not [line for line in lines if line in everything]
     command = haproxy.design(view(cluster, "cp2")).load.command
-    assert f"systemctl disable -q --now {waiting.TIMER}" in command
+    assert waiting.STOP in command
     assert waiting.PEERS_PORT not in {one.first for one in others(cluster, cluster.machines["cp2"])}
 
 
-def test_the_timer_runs_before_haproxy_is_loaded() -> None:
-    commands = haproxy.design(view(three_nodes(), "cp1")).load.command.splitlines()
+def test_who_keeps_the_clients_is_begun_anew_where_haproxy_runs_and_else_with_it() -> None:
+    design = haproxy.design(view(three_nodes(), "cp1"))
+    commands = design.load.command.splitlines()
     assert commands[0] == "systemctl daemon-reload"
-    assert commands.index(f"systemctl start {waiting.TIMER}") < commands.index("systemctl reload haproxy")
+    again = f"if systemctl is-active -q haproxy; then systemctl restart {waiting.SERVICE}; fi"
+    assert commands.index(f"systemctl enable -q {waiting.SERVICE}") < commands.index(again)
+    unit = files(three_nodes())[f"/etc/systemd/system/{waiting.SERVICE}"]
+    assert {"PartOf=haproxy.service", "WantedBy=haproxy.service"} <= {*unit.splitlines()}
 
 
 def test_the_peers_port_is_one_that_haproxy_listens_on_and_preflight_tries() -> None:
@@ -201,32 +205,53 @@ PROCESSES = """\
 """
 
 
-def test_connections_that_are_open_are_touched_also_those_of_older_processes(tmp_path: Path) -> None:
-    new = [f"192.0.2.50:{port}" for port in range(40000, 40400)]
+# What keep-clients asks, each third time it wants them all.
+ALL, NEW = "show table clients data.conn_cur gt 0", "show table clients data.conn_cur gt 0 data.gpc0 eq 0"
+KEEP_FASTER = waiting.KEEP.replace("$MARK_EVERY_S = 5", "$MARK_EVERY_S = 1").replace(
+    "$TOUCH_ALL_EVERY = 6", "$TOUCH_ALL_EVERY = 3"
+)
+
+
+def touched(commands: Iterable[str]) -> list[str]:
+    keys = [re.fullmatch(r"set table clients key (\S+) data.gpc0 1", one) for t in commands for one in t.split(";")]
+    assert None not in keys
+    return sorted(key[1] for key in keys if key)
+
+
+def test_connections_that_are_open_are_touched_also_those_of_older_processes_and_new_ones_sooner(
+    tmp_path: Path,
+) -> None:
+    open_here = [f"192.0.2.50:{port}" for port in range(40000, 40400)]
     old = {"@!11097": ["2001:db8::50:50000"], "@!11099": ["::ffff:192.0.2.51:50001", "192.0.2.50:40000"]}
+    new = ["192.0.2.50:41000"]
 
     def master(command: str) -> str:
         return PROCESSES if command == "show proc\n" else table(old[command.split()[0]], long_lived=False)
 
     def admin(command: str) -> str:
-        return table(new, long_lived=True, open_here=True) if command.startswith("show") else "\n"
+        listed = {f"{ALL}\n": open_here, f"{NEW}\n": new}.get(command)
+        return "\n" if listed is None else table(listed, long_lived=listed is open_here, open_here=True)
 
     with (
         Socket(tmp_path / "master", master).served() as at_master,
         Socket(tmp_path / "admin", admin).served() as at_admin,
     ):
-        command = [installed(tmp_path, waiting.KEEP), at_admin.path, at_master.path]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "")
-    show, *touches = at_admin.asked
-    assert show == "show table clients data.conn_cur gt 0"
-    keys = [re.fullmatch(r"set table clients key (\S+) data.gpc0 1", one) for t in touches for one in t.split(";")]
-    assert sorted(key[1] for key in keys if key) == sorted({*new, "2001:db8::50:50000", "::ffff:192.0.2.51:50001"})
-    assert None not in keys
-    assert max(map(len, touches)) < 16384
+        command = [installed(tmp_path, KEEP_FASTER), at_admin.path, at_master.path]
+        keeps = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 30
+        while at_admin.asked.count(ALL) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        keeps.terminate()
+        assert keeps.communicate(timeout=30) == ("", "")
+    rounds = [one for one in at_admin.asked if one.startswith("show")]
+    assert rounds[:7] == [ALL, NEW, NEW, ALL, NEW, NEW, ALL]
+    first, second, *_ = (at for at, one in enumerate(at_admin.asked) if one == NEW)
+    assert touched(at_admin.asked[1:first]) == sorted({*open_here, "2001:db8::50:50000", "::ffff:192.0.2.51:50001"})
+    assert touched(at_admin.asked[first + 1 : second]) == new
+    assert max(map(len, at_admin.asked)) < 16384
 
 
-def test_without_haproxy_the_timer_says_so(tmp_path: Path) -> None:
+def test_without_haproxy_its_keeper_ends_and_says_so(tmp_path: Path) -> None:
     command = [installed(tmp_path, waiting.KEEP), tmp_path / "none", tmp_path / "no-master"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode != 0
@@ -432,18 +457,18 @@ def test_five_hundred_clients_are_all_told_also_by_a_kernel_that_limits_challeng
     assert client.fate(within_s=5) == {"reset": 500}
 
 
-def test_what_seems_to_have_ended_is_older_than_a_round_of_the_timer() -> None:
+def test_what_seems_to_have_ended_is_older_than_a_round_that_marks() -> None:
     assert "expire 2m " in waiting.CLIENTS
     assert "$EXPIRE_S = 120;" in waiting.TELL
-    round_s, marked_s = (
-        int(found[1])
-        for found in (
-            re.search(r"OnUnitActiveSec=([0-9]+)s", waiting.TIMER_UNIT),
-            re.search(r"MARKED_WITHIN_S = ([0-9]+);", waiting.TELL),
-        )
-        if found
-    )
-    assert marked_s > round_s
+
+    def number(name: str, program: str) -> int:
+        found = re.search(rf"\${name} = ([0-9]+);", program)
+        assert found
+        return int(found[1])
+
+    mark_every_s = number("MARK_EVERY_S", waiting.KEEP)
+    assert number("MARKED_WITHIN_S", waiting.TELL) > mark_every_s
+    assert number("TOUCH_ALL_EVERY", waiting.KEEP) * mark_every_s == 30, "four touches before an entry expires"
 
 
 def test_who_seems_to_have_ended_is_told_as_well_after_all_the_others(lan: Lan, tmp_path: Path) -> None:

@@ -46,8 +46,9 @@ spec:
       # Who has to wait for a processor by this: kubeadm asks for 100m, and less than for the controller manager.
       resources: {{requests: {{cpu: 500m}}}}
 """
-# A kubelet waits ever longer, by itself up to 5 minutes (since 1.35 it can be told; KEP-5593).
-RESTARTED_AFTER_AT_MOST = "20s"
+# A kubelet waits ever longer, by itself up to 5 minutes (since 1.35 it can be told; KEP-5593). It begins with 10 s, and
+# what clients depend on should not be away for longer.
+RESTARTED_AFTER_AT_MOST = "10s"
 BINARIES = ("kubeadm", "kubelet", "kubectl", "etcdctl")
 
 PARKED = f"{STATE}/parked"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from haplane.components.base import LIBEXEC, File, View, join_host_port
+from haplane.components.base import COMES_FIRST, LIBEXEC, File, View, join_host_port
 from haplane.components.settings import Setting, Settings
 from haplane.components.templates import render
 from haplane.model.cluster import Address, BalancerProgram, Cluster, EndpointOwner, Interface
@@ -21,7 +21,6 @@ from haplane.model.cluster import Address, BalancerProgram, Cluster, EndpointOwn
 PEERS_PORT = 10240
 TELL_FILE = f"{LIBEXEC}/tell-clients"
 KEEP_FILE = f"{LIBEXEC}/keep-clients"
-TIMER = "haplane-clients.timer"
 SERVICE = "haplane-clients.service"
 # For root on this machine only.
 SOCKET = "/run/haproxy/admin.sock"
@@ -49,25 +48,14 @@ SERVICE_UNIT = f"""\
 # Written by haplane.
 [Unit]
 Description=Keep the other balancers' memory of the clients connected here
-After=haproxy.service
-[Service]
-Type=oneshot
-ExecStart={KEEP_FILE} {SOCKET} {MASTER_SOCKET}
-TimeoutStartSec=20
-# Not three lines twice a minute.
-LogLevelMax=notice
-"""
-
-TIMER_UNIT = """\
-# Written by haplane.
-[Unit]
-Description=Every 30 s, for as long as HAProxy runs
 PartOf=haproxy.service
 After=haproxy.service
-[Timer]
-OnActiveSec=5s
-OnUnitActiveSec=30s
-AccuracySec=1s
+StartLimitIntervalSec=0
+[Service]
+ExecStart={KEEP_FILE} {SOCKET} {MASTER_SOCKET}
+{COMES_FIRST}
+Restart=always
+RestartSec=5
 [Install]
 WantedBy=haproxy.service
 """
@@ -90,37 +78,61 @@ KEEP = (
     r"""#!/usr/bin/perl
 # Written by haplane. keep-clients SOCKET MASTER_SOCKET
 #
-# Touches the entry of every connection that is open here, and marks it as one that lasts (gpc0). HAProxy replicates
-# that. By themselves entries of open connections stay where the connection is, but the replicas' expire.
+# Touches the entry of every connection that is open here, twice a minute, and marks it as one that lasts (gpc0), within
+# a few seconds. HAProxy replicates that. By themselves entries of open connections stay where the connection is, but
+# the replicas' expire.
 use strict;
 use warnings;
 use Socket qw(:all);
 
 my ($admin, $master) = @ARGV;
 my $OPEN = "show table clients data.conn_cur gt 0";
+my $OPEN_SINCE = "$OPEN data.gpc0 eq 0";
+my $MARK_EVERY_S = 5;
+# Of these rounds.
+my $TOUCH_ALL_EVERY = 6;
 # As many as fit into one of HAProxy's buffers (tune.bufsize, 16384): each takes up to 83 bytes.
 my $AT_ONCE = 150;
 
-alarm 15;
-my %open;
-sub note { $open{$1} = 1 if $_[0] =~ /\bkey=([0-9A-Fa-f.:]+:[0-9]+) / }
-
-ask($admin, $OPEN, \&note);
-# Connections that are older than the last reload are known to older processes only.
-my @older;
-if (-S $master) {
-    my $are_older = 0;
-    ask($master, "show proc", sub {
-        $are_older = $_[0] =~ /old workers/ if $_[0] =~ /^#/;
-        push @older, $1 if $are_older && $_[0] =~ /^([0-9]+)\s+worker/;
-    });
+for (my $round = 0; ; $round++) {
+    # Whoever waits longer for HAProxy begins anew.
+    alarm 15;
+    touch($round % $TOUCH_ALL_EVERY ? those_that_are_new() : all());
+    alarm 0;
+    sleep $MARK_EVERY_S;
 }
-# One that ends right now has nothing to say.
-for my $process (@older) { eval { ask($master, "\@!$process $OPEN", \&note) } }
 
-my @touches = map { "set table clients key $_ data.gpc0 1" } sort keys %open;
-while (my @some = splice(@touches, 0, $AT_ONCE)) {
-    ask($admin, join(";", @some), sub { print STDERR "HAProxy says: $_[0]" if $_[0] =~ /\S/ });
+sub those_that_are_new { return listed($admin, $OPEN_SINCE) }
+
+sub all {
+    my @open = listed($admin, $OPEN);
+    # Connections that are older than the last reload are known to older processes only.
+    my @older;
+    if (-S $master) {
+        my $are_older = 0;
+        ask($master, "show proc", sub {
+            $are_older = $_[0] =~ /old workers/ if $_[0] =~ /^#/;
+            push @older, $1 if $are_older && $_[0] =~ /^([0-9]+)\s+worker/;
+        });
+    }
+    # One that ends right now has nothing to say.
+    for my $process (@older) { eval { push @open, listed($master, "\@!$process $OPEN") } }
+    return @open;
+}
+
+sub listed {
+    my ($path, $command) = @_;
+    my @found;
+    ask($path, $command, sub { push @found, $1 if $_[0] =~ /\bkey=([0-9A-Fa-f.:]+:[0-9]+) / });
+    return @found;
+}
+
+sub touch {
+    my %once = map { $_ => 1 } @_;
+    my @touches = map { "set table clients key $_ data.gpc0 1" } sort keys %once;
+    while (my @some = splice(@touches, 0, $AT_ONCE)) {
+        ask($admin, join(";", @some), sub { print STDERR "HAProxy says: $_[0]" if $_[0] =~ /\S/ });
+    }
 }
 """
     + ASK
@@ -151,7 +163,7 @@ my @LATER = (0.25, 0.55);
 # Connections that are older than keep-clients' round have been marked by it. What is not marked and was not touched for
 # longer has ended: it is told once, last and slowly, for who has just come back needs the processors.
 my $EXPIRE_S = 120;
-my $MARKED_WITHIN_S = 35;
+my $MARKED_WITHIN_S = 10;
 my $PER_SECOND_OF_ENDED = 2_000;
 
 # known: how many entries the table has.
@@ -181,7 +193,7 @@ if ($leaving) {
     finish("");
 }
 
-my $begun = now();
+my $begun = started();
 # What is left of connections from when the VIP was here a minute ago: to a client that uses their port again, the
 # kernel would answer for them instead of resetting.
 ss("--kill", qw(time-wait fin-wait-1 fin-wait-2 closing last-ack));
@@ -307,6 +319,12 @@ sub now {
     return (split / /, <$file>)[0];
 }
 
+# When this process was, on the same clock: it may have waited for a processor since (proc_pid_stat(5), in 1/100 s).
+sub started {
+    open(my $file, "<", "/proc/self/stat") or finish("/proc/self/stat: $!");
+    return (split / /, <$file> =~ s/.*\) //r)[19] / 100;
+}
+
 # keepalived throws away what its scripts print.
 sub finish {
     my ($problem) = @_;
@@ -370,15 +388,19 @@ def haproxy_files(view: View) -> tuple[File, ...]:
     return (
         File(KEEP_FILE, KEEP, mode=0o755),
         File(f"/etc/systemd/system/{SERVICE}", SERVICE_UNIT),
-        File(f"/etc/systemd/system/{TIMER}", TIMER_UNIT),
     )
 
 
+STOP = f"systemctl disable -q --now {SERVICE} 2>/dev/null || true"
+
+
 def haproxy_commands(view: View) -> str:
-    """Shell commands for when those files are there: the timer on or, if clients are not told, off."""
+    """Shell commands for when those files are there: begun anew or, if clients are not told, ended."""
     if _is_used_on(view):
-        return f"systemctl enable -q {TIMER}\nsystemctl start {TIMER}"
-    return f"systemctl disable -q --now {TIMER} 2>/dev/null || true"
+        # Where HAProxy does not run yet, its unit starts both.
+        again = f"if systemctl is-active -q haproxy; then systemctl restart {SERVICE}; fi"
+        return f"systemctl enable -q {SERVICE}\n{again}"
+    return STOP
 
 
 def keepalived_settings(view: View, vip: Interface) -> Mapping[str, Setting]:

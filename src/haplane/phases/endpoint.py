@@ -224,7 +224,7 @@ done
 
 def _stop(name: str) -> str:
     return f"""set -e
-systemctl disable -q --now {waiting.TIMER} 2>/dev/null || true
+{waiting.STOP}
 systemctl disable -q --now {name} 2>/dev/null || true
 if systemctl is-active -q {name}; then echo '{name} goes on' >&2; exit 1; fi
 rm -f {LOADED}/{name}
