@@ -166,8 +166,7 @@ my $EXPIRE_S = 120;
 my $MARKED_WITHIN_S = 10;
 my $PER_SECOND_OF_ENDED = 2_000;
 
-# known: how many entries the table has.
-my ($told, $known, $refused, $refusal) = (0, 0, 0, "");
+my ($told, $refused, $refusal) = (0, 0, "");
 $SIG{ALRM} = sub { finish("15 s are over") };
 alarm 15;
 
@@ -197,26 +196,20 @@ my $begun = started();
 # What is left of connections from when the VIP was here a minute ago: to a client that uses their port again, the
 # kernel would answer for them instead of resetting.
 ss("--kill", qw(time-wait fin-wait-1 fin-wait-2 closing last-ack));
-# First those that were open for long: they wait. What is listed besides has mostly ended.
+# First those that were open for long: they wait. What is listed besides has mostly ended, and takes long to read.
 my @clients = clients("gt");
-my $is_small = $known <= 5_000;
-my (@recent, @ended);
-list_recent() if $is_small;
 # The others must have heard whose the VIP is now, and the old holder must have let go of it.
 pause(0.01) while now() < $begun + $wait_ms / 1000;
 my $first = now();
 tell_all(@clients);
-list_recent() if !$is_small;
+# Those that were not there when keep-clients looked, and those that are there no more.
+my (@recent, @ended);
+my $since_ms = ($EXPIRE_S - $MARKED_WITHIN_S) * 1000;
+push @{$_->[2] < $since_ms ? \@ended : \@recent}, $_ for clients("eq");
 tell_all(@recent);
 tell_again($first, @clients, @recent);
 tell_all_at($PER_SECOND_OF_ENDED, @ended);
 finish("");
-
-# Those that were not there when keep-clients looked, and those that are there no more.
-sub list_recent {
-    my $since_ms = ($EXPIRE_S - $MARKED_WITHIN_S) * 1000;
-    push @{$_->[2] < $since_ms ? \@ended : \@recent}, $_ for clients("eq");
-}
 
 # The lines of ss for what is connected to the VIP's port and in one of these states.
 sub ss {
@@ -249,7 +242,6 @@ sub clients {
     my ($long_lived) = @_;
     my @found;
     my $note = sub {
-        $known = $1 if $_[0] =~ /^# table: .*\bused:([0-9]+)/;
         my ($address, $its_port, $expires) = $_[0] =~ /\bkey=([0-9A-Fa-f.:]+):([0-9]{1,5}) .*?\bexp=([0-9]+)/ or return;
         # As a listener of both IP versions sees IPv4.
         $address =~ s/^::ffff:(?=[0-9.]+$)//i;
