@@ -164,7 +164,7 @@ class Socket:
                 lines.write(self.answer(command))
 
 
-def table(keys: Iterable[str], *, long_lived: bool, open_here: bool = False, expires_ms: int = 119_548) -> str:
+def table(keys: Iterable[str], *, long_lived: bool, open_here: bool = False, expires_ms: int = 39_548) -> str:
     """As HAProxy 2.6 answers `show table`."""
     rows = [
         f"0x5574675c{i:04x}: key={key} use=0 exp={expires_ms - i} gpc0={int(long_lived)} conn_cur={int(open_here)}\n"
@@ -174,8 +174,8 @@ def table(keys: Iterable[str], *, long_lived: bool, open_here: bool = False, exp
 
 
 def knows(*, long: Iterable[str] = (), recent: Iterable[str] = (), ended: Iterable[str] = ()) -> Callable[[str], str]:
-    """ended: not touched for a minute, and never marked."""
-    not_marked = table(recent, long_lived=False) + table(ended, long_lived=False, expires_ms=60_000)
+    """ended: not touched for 20 s, and never marked."""
+    not_marked = table(recent, long_lived=False) + table(ended, long_lived=False, expires_ms=20_000)
     tables = {"gt": table(long, long_lived=True), "eq": not_marked}
     return lambda command: tables[command.split()[4]]
 
@@ -203,8 +203,8 @@ PROCESSES = """\
 
 # What keep-clients asks, each third time it wants them all.
 ALL, NEW = "show table clients data.conn_cur gt 0", "show table clients data.conn_cur gt 0 data.gpc0 eq 0"
-KEEP_FASTER = waiting.KEEP.replace("$MARK_EVERY_S = 5", "$MARK_EVERY_S = 1").replace(
-    "$TOUCH_ALL_EVERY = 6", "$TOUCH_ALL_EVERY = 3"
+KEEP_FASTER = waiting.KEEP.replace("$MARK_EVERY_S = 2", "$MARK_EVERY_S = 1").replace(
+    "$TOUCH_ALL_EVERY = 5", "$TOUCH_ALL_EVERY = 3"
 )
 
 
@@ -454,8 +454,8 @@ def test_five_hundred_clients_are_all_told_also_by_a_kernel_that_limits_challeng
 
 
 def test_what_seems_to_have_ended_is_older_than_a_round_that_marks() -> None:
-    assert "expire 2m " in waiting.CLIENTS
-    assert "$EXPIRE_S = 120;" in waiting.TELL
+    assert "expire 40s " in waiting.CLIENTS
+    assert "$EXPIRE_S = 40;" in waiting.TELL
 
     def number(name: str, program: str) -> int:
         found = re.search(rf"\${name} = ([0-9]+);", program)
@@ -464,7 +464,7 @@ def test_what_seems_to_have_ended_is_older_than_a_round_that_marks() -> None:
 
     mark_every_s = number("MARK_EVERY_S", waiting.KEEP)
     assert number("MARKED_WITHIN_S", waiting.TELL) > mark_every_s
-    assert number("TOUCH_ALL_EVERY", waiting.KEEP) * mark_every_s == 30, "four touches before an entry expires"
+    assert number("TOUCH_ALL_EVERY", waiting.KEEP) * mark_every_s == 10, "four touches before an entry expires"
 
 
 def test_who_seems_to_have_ended_is_told_as_well_after_all_the_others(lan: Lan, tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ SOCKET = "/run/haproxy/admin.sock"
 # HAProxy's master, which alone can ask processes that a reload has left behind. The distribution's unit opens it.
 MASTER_SOCKET = "/run/haproxy-master.sock"
 
-# Whoever has just closed is in the table for another `expire`; whoever lives is touched every 30 s, so four touches
-# would have to fail. len: [IPv6]:port has 45 characters.
+# Whoever has just closed is in the table for another `expire`, and who moves in has to read it: as short as can be.
+# Whoever lives is touched every 10 s, so four touches would have to fail. len: [IPv6]:port has 45 characters.
 # size: 262,144. Live ones: 3 balancers with 10,000 connections at most. That leaves 232,000 for connections that have
-# ended; when it is full, those that would expire first go, and nobody who is touched every 30 s is among them unless
-# 232,000 connections end in 30 s. An entry takes 216 bytes (2.6, x86_64), and only once it exists: at most 57 MB.
+# ended; when it is full, those that would expire first go, and nobody who is touched every 10 s is among them unless
+# 232,000 connections end in 10 s. An entry takes 216 bytes (2.6, x86_64), and only once it exists: at most 57 MB.
 CLIENTS = """\
 
 # Who is connected, known to every balancer.
@@ -41,7 +41,7 @@ peers balancers
 {% endfor %}
 
 backend clients
-  stick-table type string len 48 size 256k expire 2m store conn_cur,gpc0 peers balancers
+  stick-table type string len 48 size 256k expire 40s store conn_cur,gpc0 peers balancers
 """
 
 SERVICE_UNIT = f"""\
@@ -78,9 +78,8 @@ KEEP = (
     r"""#!/usr/bin/perl
 # Written by haplane. keep-clients SOCKET MASTER_SOCKET
 #
-# Touches the entry of every connection that is open here, twice a minute, and marks it as one that lasts (gpc0), within
-# a few seconds. HAProxy replicates that. By themselves entries of open connections stay where the connection is, but
-# the replicas' expire.
+# Marks the entry of every connection that is open here as one that lasts (gpc0), and touches it every 10 s. HAProxy
+# replicates that. By themselves entries of open connections stay where the connection is, but the replicas' expire.
 use strict;
 use warnings;
 use Socket qw(:all);
@@ -88,9 +87,9 @@ use Socket qw(:all);
 my ($admin, $master) = @ARGV;
 my $OPEN = "show table clients data.conn_cur gt 0";
 my $OPEN_SINCE = "$OPEN data.gpc0 eq 0";
-my $MARK_EVERY_S = 5;
+my $MARK_EVERY_S = 2;
 # Of these rounds.
-my $TOUCH_ALL_EVERY = 6;
+my $TOUCH_ALL_EVERY = 5;
 # As many as fit into one of HAProxy's buffers (tune.bufsize, 16384): each takes up to 83 bytes.
 my $AT_ONCE = 150;
 
@@ -162,8 +161,8 @@ my $PER_SECOND = 20_000;
 my @LATER = (0.25, 0.55);
 # Connections that are older than keep-clients' round have been marked by it. What is not marked and was not touched for
 # longer has ended: it is told once, last and slowly, for who has just come back needs the processors.
-my $EXPIRE_S = 120;
-my $MARKED_WITHIN_S = 10;
+my $EXPIRE_S = 40;
+my $MARKED_WITHIN_S = 5;
 my $PER_SECOND_OF_ENDED = 2_000;
 
 my ($told, $refused, $refusal) = (0, 0, "");
