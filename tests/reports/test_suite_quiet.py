@@ -45,9 +45,10 @@ def shown(report: SuiteReport) -> list[str]:
 def test_the_terminal_table_has_both_under_the_drill() -> None:
     rows = shown(FULL)
     at = rows.index("move-vip held 301 ms 320 ms 100 ms 120 ms 4 (3–5)")
-    assert rows[at + 1 : at + 3] == ["2 s from fault 100 ms 120 ms", "quiet windows 24 ms 92 ms"]
-    assert rows[at + 3].startswith("power-off-vip-holder held")
-    assert "quiet windows: the longest gaps of 5 windows of 2 s without a fault" in rows
+    assert rows[at + 1] == "2 s from fault 100 ms 120 ms"
+    assert rows[at + 2].startswith("power-off-vip-holder held")
+    said = "quiet windows: 24 ms, at most 92 ms: longest gaps of 5 windows of 2 s without a fault: median, max"
+    assert said in " ".join(rows)
     assert not any("quiet" in row for row in shown(suite(SHORT, LONG)))
 
 

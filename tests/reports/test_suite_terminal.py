@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from tests.reports.suites import drill, suite
 
+from haplane.drills.catalogue import DRILLS
 from haplane.reports.suite import SuiteReport, against, render, summary, words
 
 NOT_RUN = (("disk-full", "no disk [of its own]"),)
@@ -29,6 +30,15 @@ def test_the_table_fits_80_columns_and_ends_with_the_outcome() -> None:
     assert "power-off-vip-holder violated 301 ms 320 ms 570 ms 920 ms 27.5 (10–45)" in rows
     assert "not run: disk-full: no disk [of its own]" in rows
     assert rows[-1] == "violated: 1 held, 1 violated, 1 not run"
+
+
+def test_the_longest_names_fit_80_columns_where_each_drill_ran_once() -> None:
+    longest = max((one.name for one in DRILLS), key=len)
+    text = shown(suite(drill(12.0, name=longest), drill(0.1)))
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "drill outcome budget worst measured served" in rows, "nothing but the last heading has two lines"
+    assert any(row.startswith(f"{longest} violated") for row in rows), text
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_a_suite_in_which_nothing_ran_is_unknown() -> None:
