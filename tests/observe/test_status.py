@@ -29,7 +29,7 @@ def test_only_a_balancer_that_knows_who_is_up_can_miss_somebody(by: BalancerProg
 @pytest.mark.parametrize(
     ("by", "units"),
     [
-        (BalancerProgram.HAPROXY, "containerd kubelet haproxy haplane-balancer-watch keepalived"),
+        (BalancerProgram.HAPROXY, "containerd kubelet haproxy haplane-clients haplane-balancer-watch keepalived"),
         (BalancerProgram.NGINX, "containerd kubelet nginx keepalived"),
         (BalancerProgram.NONE, "containerd kubelet keepalived"),
     ],

@@ -55,7 +55,7 @@ StartLimitIntervalSec=0
 ExecStart={KEEP_FILE} {SOCKET} {MASTER_SOCKET}
 {COMES_FIRST}
 Restart=always
-RestartSec=5
+RestartSec=1
 [Install]
 WantedBy=haproxy.service
 """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from haplane.components import addons, balancer_watch, etcd, etcd_watch, haproxy, keepalived
+from haplane.components import addons, balancer_watch, etcd, etcd_watch, haproxy, keepalived, waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
 from haplane.model.bundle import Addon
@@ -208,6 +208,8 @@ def _units(cluster: Cluster, machine: Machine) -> Iterator[str]:
         yield etcd_watch.UNIT_NAME.removesuffix(".service")
     if machine in cluster.running_balancer and balancer:
         yield balancer.name
+    if machine in cluster.balancers and waiting.is_used(cluster):
+        yield waiting.SERVICE.removesuffix(".service")
     if machine in cluster.vip_sharers:
         if balancer_watch.is_used(cluster):
             yield balancer_watch.UNIT_NAME.removesuffix(".service")

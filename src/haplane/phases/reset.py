@@ -20,7 +20,7 @@ from haplane.transport.ssh import Fleet, Remote
 STOP_SERVICES = """
 systemctl stop 'haplane-job-*' 'haplane-undrain-*.timer' 2>/dev/null || true
 # One by one: who is not installed keeps none of the others running.
-for unit in keepalived haplane-balancer-watch haproxy nginx kubelet haplane-etcd-watch etcd; do
+for unit in keepalived haplane-balancer-watch haplane-clients haproxy nginx kubelet haplane-etcd-watch etcd; do
   systemctl disable -q --now $unit 2>/dev/null || true
 done
 """
