@@ -111,6 +111,7 @@ def test_who_keeps_the_clients_is_begun_anew_where_haproxy_runs_and_else_with_it
     assert commands[0] == "systemctl daemon-reload"
     again = f"if systemctl is-active -q haproxy; then systemctl restart {waiting.SERVICE}; fi"
     assert commands.index(f"systemctl enable -q {waiting.SERVICE}") < commands.index(again)
+    assert commands.index(again) < commands.index("systemctl reload haproxy")
     unit = files(three_nodes())[f"/etc/systemd/system/{waiting.SERVICE}"]
     assert {"PartOf=haproxy.service", "WantedBy=haproxy.service"} <= {*unit.splitlines()}
 

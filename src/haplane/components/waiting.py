@@ -311,9 +311,11 @@ sub now {
 }
 
 # When this process was, on the same clock: it may have waited for a processor since (proc_pid_stat(5), in 1/100 s).
+# Where lxcfs shows the container's uptime the two are different clocks, and this one is ahead: then it is now.
 sub started {
     open(my $file, "<", "/proc/self/stat") or finish("/proc/self/stat: $!");
-    return (split / /, <$file> =~ s/.*\) //r)[19] / 100;
+    my ($started, $now) = ((split / /, <$file> =~ s/.*\) //r)[19] / 100, now());
+    return $started < $now ? $started : $now;
 }
 
 # keepalived throws away what its scripts print.
