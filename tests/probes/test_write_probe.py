@@ -59,6 +59,20 @@ def test_each_write_makes_something_new_with_the_token_of_the_file(authority: Au
     assert history.end is not None and history.end.count == 20
 
 
+@pytest.mark.parametrize("probe", [{"rate": 10.0}, {"persistent_rate": 10.0}, {"idle_connections": 2}])
+def test_whoever_reads_shows_the_token_as_well_where_there_is_one(
+    authority: Authority, token_file: Path, probe: dict[str, object]
+) -> None:
+    path = prober.cached_read("somewhere")
+    server = TlsServer(authority, bodies={path: b"{}"})
+    written(server, token_file, write_rate=0, path=path, **probe)
+    assert server.asked
+    for head in server.asked:
+        first, *headers = head.splitlines()
+        assert first == "GET /api/v1/namespaces/somewhere/configmaps/page?resourceVersion=0 HTTP/1.1"
+        assert f"Authorization: Bearer {TOKEN}" in headers
+
+
 @pytest.mark.parametrize("status", [403, 409, 429])
 def test_a_write_that_is_refused_has_failed(authority: Authority, token_file: Path, status: int) -> None:
     assert outcomes(written(TlsServer(authority, status=status), token_file)) == {("failed", f"http-{status}", True)}

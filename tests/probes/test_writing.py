@@ -12,14 +12,16 @@ from haplane.probes import prober, writing
 from haplane.probes.history import Relation, Stored
 from haplane.probes.prober.streams import read_token
 
+NAMESPACE = f"{prober.NAMESPACE}-4f00a1"
+
 
 @pytest.mark.parametrize(
     "script",
     [
-        writing.prepare_script(),
-        writing.token_script(),
+        writing.prepare_script(NAMESPACE),
+        writing.token_script(NAMESPACE),
         writing.hand_over_script(),
-        writing.list_script(),
+        writing.list_script(NAMESPACE),
         writing.remove_script(),
     ],
 )
@@ -29,15 +31,15 @@ def test_the_scripts_are_read_by_a_plain_shell(script: str) -> None:
 
 
 def test_the_account_may_use_configmaps_in_its_namespace_and_read_two_leases_and_nothing_else() -> None:
-    items = json.loads(writing.manifest())["items"]
-    kinds = ["Namespace", "ServiceAccount", "Role", "RoleBinding", "Role", "RoleBinding"]
+    items = json.loads(writing.manifest(NAMESPACE))["items"]
+    kinds = ["Namespace", "ServiceAccount", "ConfigMap", "Role", "RoleBinding", "Role", "RoleBinding"]
     assert [item["kind"] for item in items] == kinds
-    assert items[0]["metadata"] == {"name": prober.NAMESPACE}
-    assert {item["metadata"]["namespace"] for item in items[1:4]} == {prober.NAMESPACE}
-    assert {item["metadata"]["namespace"] for item in items[4:]} == {"kube-system"}
+    assert items[0]["metadata"]["name"] == NAMESPACE
+    assert {item["metadata"]["namespace"] for item in items[1:5]} == {NAMESPACE}
+    assert {item["metadata"]["namespace"] for item in items[5:]} == {"kube-system"}
     verbs = ["create", "patch", "get", "list", "watch", "deletecollection"]
-    assert items[2]["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]
-    assert items[4]["rules"] == [
+    assert items[3]["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]
+    assert items[5]["rules"] == [
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],
@@ -45,21 +47,27 @@ def test_the_account_may_use_configmaps_in_its_namespace_and_read_two_leases_and
             "resourceNames": ["kube-controller-manager", "kube-scheduler"],
         }
     ]
-    for role, binding in ((items[2], items[3]), (items[4], items[5])):
+    for role, binding in ((items[3], items[4]), (items[5], items[6])):
         assert binding["metadata"] == role["metadata"]
         assert binding["roleRef"]["name"] == role["metadata"]["name"]
         assert binding["subjects"] == [{"kind": "ServiceAccount"} | items[1]["metadata"]]
 
 
+def test_what_is_read_again_and_again_is_there_from_the_beginning_and_read_from_memory() -> None:
+    page = json.loads(writing.manifest(NAMESPACE))["items"][2]["metadata"]
+    folder = f"/api/v1/namespaces/{page['namespace']}/configmaps"
+    assert prober.cached_read(NAMESPACE) == f"{folder}/{page['name']}?resourceVersion=0"
+
+
 def test_all_that_was_made_is_taken_away() -> None:
-    """In the namespace with it; elsewhere by name."""
-    items = json.loads(writing.manifest())["items"]
-    left = [item for item in items if item["metadata"].get("namespace") != prober.NAMESPACE]
+    """In the namespace with it; elsewhere by its label, as the namespace is."""
+    items = json.loads(writing.manifest(NAMESPACE))["items"]
+    left = [item for item in items if item["metadata"].get("namespace") != NAMESPACE]
     words = writing.remove_script().split()
-    assert {f"{item['kind'].lower()}/{item['metadata']['name']}" for item in left} == {
-        word for word in words if "/" in word and not word.startswith("/")
-    }
-    assert words[words.index("--namespace") + 1] == "kube-system"
+    assert {f"{item['kind'].lower()}s" for item in left} == set(words[words.index("delete") + 1].split(","))
+    assert "--all-namespaces" in words
+    label = words[words.index("--selector") + 1]
+    assert [item["metadata"]["labels"] for item in left] == [dict([label.split("=")])] * 3
 
 
 def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:
@@ -73,10 +81,10 @@ def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:
     assert read_token(str(token)) == "second"
 
 
-def test_only_this_runs_names_are_taken_from_the_list() -> None:
-    listed = "configmap/kube-root-ca.crt\nconfigmap/w-4f-1\nconfigmap/w-4f-0\nconfigmap/w-5a-2\n"
-    assert writing.stored_keys(listed, "w-4f-") == ("w-4f-0", "w-4f-1")
-    assert writing.stored_keys("", "w-4f-") == ()
+def test_the_names_are_taken_from_the_list() -> None:
+    listed = "configmap/kube-root-ca.crt\nconfigmap/w-1\nconfigmap/w-0\n"
+    assert writing.stored_keys(listed) == ("kube-root-ca.crt", "w-0", "w-1")
+    assert writing.stored_keys("") == ()
 
 
 def test_what_was_read_back_is_put_on_the_probers_clock_where_it_certainly_had_not_begun() -> None:

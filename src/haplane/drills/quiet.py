@@ -41,7 +41,7 @@ async def _probe(asked: Asked, nodes: Mapping[str, Remote], client: Remote, last
     apiservers = [nodes[one.name] for one in cluster.control_plane]
     file = HistoryFile.new(asked.folder, QUIET)
     prober, observers = Prober(client, file.write), Observers(cluster)
-    await writing.prepare(apiservers, client)
+    await writing.prepare(apiservers, client, prober.namespace)
     try:
         await running.start_prober(prober, cluster, apiservers[0], duration_s=lasts_s + STOPPED_BEFORE_S)
         await prober.read_clock()

@@ -212,7 +212,7 @@ class _Scene:
 
     async def play(self) -> tuple[History, Path]:
         self._progress.step("drill", "preparing probes and observers")
-        await writing.prepare(self._to_ask(), self._client)
+        await writing.prepare(self._to_ask(), self._client, self._prober.namespace)
         meanwhile: list[asyncio.Task[None]] = []
         try:
             limit_s = self._before_s() + CALM_WITHIN_S + breaking.ARMED_BEFORE_S + breaking.SHUT_DOWN_WITHIN_S
@@ -368,7 +368,7 @@ class _Scene:
     async def _read_back(self) -> None:
         began = time.monotonic()
         try:
-            keys = await writing.stored(self._to_ask(), self._prober.write_prefix)
+            keys = await writing.stored(self._to_ask(), self._prober.namespace)
         except HaplaneError as error:
             self._progress.done("drill", f"{error.what}: {error.why}")
             return

@@ -17,7 +17,7 @@ from haplane.model.cluster import Cluster
 from haplane.model.errors import CommandFailed, HaplaneError
 from haplane.probes.history import Header, RoundTrip, parse
 from haplane.probes.packing import packed
-from haplane.probes.prober import NAMESPACE, Config
+from haplane.probes.prober import NAMESPACE, OPEN_TO_ALL, Config, cached_read
 from haplane.transport.ssh import Remote
 
 FOLDER = f"{RUN}/probe"
@@ -42,8 +42,8 @@ class Prober:
         self.last_line = ""
         self.header: Header | None = None
         self.trips: list[RoundTrip] = []
-        # What another run wrote is not taken for this one's.
-        self.write_prefix = f"w-{secrets.token_hex(3)}-"
+        # Of its own: what another run wrote is not taken for this one's, nor waited for while it is removed.
+        self.namespace = f"{NAMESPACE}-{secrets.token_hex(3)}"
 
     async def start(
         self,
@@ -63,8 +63,8 @@ class Prober:
     ) -> None:
         """Put the prober there and start it. Raises HaplaneError when it does not start.
 
-        Writes, the register, watches, leases and kubectl need what `writing.prepare` makes. `kubectl` is empty
-        afterwards where that machine has none.
+        All but the rate and services needs what `writing.prepare` makes, and is asked with its account; without, the
+        apiservers are asked for what is open to everybody. `kubectl` is empty afterwards where that machine has none.
         """
         has_python = await self._remote.run(
             "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'", check=False, shown_as="look for Python"
@@ -81,17 +81,18 @@ class Prober:
         if with_kubectl:
             found = await self._remote.run(find_kubectl(cluster), check=False, shown_as="look for kubectl")
             self.kubectl = found.stdout.strip()
+        has_account = bool(write_rate or register_rate or watches or lease_rate or self.kubectl)
         config = Config(
             address=str(cluster.endpoint.vip.ip),
             port=cluster.endpoint.port,
             server_hostname="kubernetes",
             ca_file=f"{FOLDER}/ca.crt",
+            path=cached_read(self.namespace) if has_account else OPEN_TO_ALL,
             rate=rate,
             duration_s=duration_s,
             write_rate=write_rate,
-            write_prefix=self.write_prefix,
-            namespace=NAMESPACE,
-            token_file=TOKEN_FILE if write_rate or register_rate or watches or lease_rate or self.kubectl else "",
+            namespace=self.namespace,
+            token_file=TOKEN_FILE if has_account else "",
             idle_connections=idle_connections,
             register_rate=register_rate,
             watches=watches,

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from haplane.model.errors import HaplaneError
-from haplane.probes.prober import LEASES, LEASES_NAMESPACE, NAMESPACE
+from haplane.probes.prober import LEASES, LEASES_NAMESPACE, NAMESPACE, PAGE
 from haplane.probes.running import FOLDER, TOKEN_FILE
 from haplane.transport.ssh import Completed, Remote
 
 ACCOUNT = "prober"
-# Of the right to read leases, in a namespace that is not the drill's own.
+# The right to read leases, in a namespace that is not the drill's own.
 LEASE_READER = f"{NAMESPACE}-{ACCOUNT}"
+# Of all that is made and in no namespace of the drill's own.
+LABELS = {"app.kubernetes.io/part-of": NAMESPACE}
 RBAC = "rbac.authorization.k8s.io"
 TOKEN_LIFE = "1h"
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s"
@@ -26,23 +28,24 @@ TRIES = 30
 ROUNDS = 3
 
 
-async def prepare(nodes: Sequence[Remote], client: Remote) -> None:
+async def prepare(nodes: Sequence[Remote], client: Remote, namespace: str) -> None:
     """Make the namespace and the account, and hand the client machine a token. Raises HaplaneError."""
-    await _through(nodes, prepare_script(), shown_as=f"prepare namespace {NAMESPACE}", stdin=manifest(), rounds=1)
-    minted = await _through(nodes, token_script(), shown_as="mint a token for the prober")
+    shown_as, script = f"prepare namespace {namespace}", prepare_script(namespace)
+    await _through(nodes, script, shown_as=shown_as, stdin=manifest(namespace), rounds=1)
+    minted = await _through(nodes, token_script(namespace), shown_as="mint a token for the prober")
     await client.run(hand_over_script(), shown_as="hand the prober its token", stdin=minted.stdout.strip().encode())
 
 
-async def stored(nodes: Sequence[Remote], prefix: str) -> tuple[str, ...]:
-    """The names of all that is stored and begins with prefix. Raises HaplaneError when no node can tell."""
-    done = await _through(nodes, list_script(), shown_as=f"list what is stored in {NAMESPACE}")
-    return stored_keys(done.stdout, prefix)
+async def stored(nodes: Sequence[Remote], namespace: str) -> tuple[str, ...]:
+    """The names of all ConfigMaps that are stored there. Raises HaplaneError when no node can tell."""
+    done = await _through(nodes, list_script(namespace), shown_as=f"list what is stored in {namespace}")
+    return stored_keys(done.stdout)
 
 
 async def remove(nodes: Sequence[Remote], client: Remote) -> None:
-    """Take all of it away; the token is worth nothing then. Raises HaplaneError."""
+    """Take all of it away, and what a killed run had left; the token is worth nothing then. Raises HaplaneError."""
     await client.run(f"rm -f {TOKEN_FILE}")
-    await _through(nodes, remove_script(), shown_as=f"remove namespace {NAMESPACE}")
+    await _through(nodes, remove_script(), shown_as="remove what the prober needed")
 
 
 async def _through(
@@ -64,50 +67,47 @@ async def _through(
 # -- what is run
 
 
-def manifest() -> str:
-    """A namespace in which one account may make, change, read, watch and delete ConfigMaps.
+def manifest(namespace: str) -> str:
+    """A namespace in which one account may make, change, read, watch and delete ConfigMaps, of which there is one.
 
     It may read and watch two leases besides, and nothing else.
     """
-    inside = {"name": ACCOUNT, "namespace": NAMESPACE}
+    inside = {"name": ACCOUNT, "namespace": namespace}
+    elsewhere = {"name": LEASE_READER, "namespace": LEASES_NAMESPACE, "labels": LABELS}
     writes = {"apiGroups": [""], "resources": ["configmaps"], "verbs": list(VERBS)}
     looks = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "watch"]}
     items: list[dict[str, object]] = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": LABELS}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": inside, "automountServiceAccountToken": False},
-        *_allowed(ACCOUNT, NAMESPACE, writes),
-        *_allowed(LEASE_READER, LEASES_NAMESPACE, looks | {"resourceNames": list(LEASES)}),
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": PAGE, "namespace": namespace}},
+        *_allowed(inside, inside, writes),
+        *_allowed(inside, elsewhere, looks | {"resourceNames": list(LEASES)}),
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
-def _allowed(name: str, namespace: str, rule: Mapping[str, object]) -> Iterator[dict[str, object]]:
+def _allowed(
+    account: Mapping[str, str], metadata: Mapping[str, object], rule: Mapping[str, object]
+) -> Iterator[dict[str, object]]:
     """One rule for the account, in one namespace."""
-    metadata = {"name": name, "namespace": namespace}
     yield {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}
     yield {
         "apiVersion": f"{RBAC}/v1",
         "kind": "RoleBinding",
         "metadata": metadata,
-        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": metadata["name"]},
+        "subjects": [{"kind": "ServiceAccount", **account}],
     }
 
 
-def prepare_script() -> str:
-    """Applies the manifest on stdin, once a namespace that is being removed is gone, and waits until it counts."""
-    account = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+def prepare_script(namespace: str) -> str:
+    """Applies the manifest on stdin, and waits until it counts."""
+    account = f"system:serviceaccount:{namespace}:{ACCOUNT}"
     return f"""manifest=$(cat)
-namespace_is_not_leaving() {{
-  leaving=$({KUBECTL} get namespace {NAMESPACE} --ignore-not-found \
-    --output 'jsonpath={{.metadata.deletionTimestamp}}') || return 1
-  [ -z "$leaving" ] || {{ echo 'namespace {NAMESPACE} of an earlier drill is still being removed' >&2; return 1; }}
-}}
 tries=0
 until
-  namespace_is_not_leaving &&
   printf '%s\\n' "$manifest" | {KUBECTL} apply --filename - > /dev/null &&
-  {KUBECTL} auth can-i create configmaps --namespace {NAMESPACE} --as {account} > /dev/null
+  {KUBECTL} auth can-i create configmaps --namespace {namespace} --as {account} > /dev/null
 do
   tries=$((tries + 1))
   [ "$tries" -lt {TRIES} ] || exit 1
@@ -116,8 +116,8 @@ done
 """
 
 
-def token_script() -> str:
-    return f"{KUBECTL} create token {ACCOUNT} --namespace {NAMESPACE} --duration {TOKEN_LIFE}"
+def token_script(namespace: str) -> str:
+    return f"{KUBECTL} create token {ACCOUNT} --namespace {namespace} --duration {TOKEN_LIFE}"
 
 
 def hand_over_script() -> str:
@@ -126,21 +126,18 @@ def hand_over_script() -> str:
     return f"set -e\numask 077\nmkdir -p {FOLDER}\nrm -f {new}\ncat > {new}\nmv {new} {TOKEN_FILE}"
 
 
-def list_script() -> str:
+def list_script(namespace: str) -> str:
     """No resourceVersion is asked for: the answer is not older than the question (Kubernetes API concepts)."""
-    return f"{KUBECTL} get configmaps --namespace {NAMESPACE} --output name"
+    return f"{KUBECTL} get configmaps --namespace {namespace} --output name"
 
 
 def remove_script() -> str:
-    """The namespace takes what is in it away; of the rest each thing is named. One command tries all."""
-    outside = f"role/{LEASE_READER} rolebinding/{LEASE_READER} --namespace {LEASES_NAMESPACE}"
-    return f"{KUBECTL} delete namespace/{NAMESPACE} {outside} --ignore-not-found --wait=false"
+    """All that is labelled, whichever run made it; a namespace takes what is in it away."""
+    selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
+    what = f"namespaces,roles,rolebindings --all-namespaces --selector {selector}"
+    return f"{KUBECTL} delete {what} --ignore-not-found --wait=false"
 
 
-def stored_keys(listed: str, prefix: str) -> tuple[str, ...]:
-    """The names in the output of list_script that begin with prefix, sorted."""
-    return tuple(sorted(name for name in _names(listed) if name.startswith(prefix)))
-
-
-def _names(listed: str) -> Iterable[str]:
-    return (line.strip().removeprefix("configmap/") for line in listed.splitlines())
+def stored_keys(listed: str) -> tuple[str, ...]:
+    """The names in the output of list_script, sorted."""
+    return tuple(sorted(line.strip().removeprefix("configmap/") for line in listed.splitlines()))

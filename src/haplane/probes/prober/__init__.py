@@ -69,7 +69,7 @@ close (a file, /dev/null) is not watched. Requests already due are waited for, s
 from __future__ import annotations
 
 from .clock import STALL_S
-from .config import NAMESPACE, Config, ConfigError, config_from
+from .config import NAMESPACE, OPEN_TO_ALL, PAGE, Config, ConfigError, cached_read, config_from
 from .kubectl import ENDED, LINE, STARTED
 from .leases import LEASES, LEASES_NAMESPACE
 from .schedule import VERSION
@@ -84,6 +84,8 @@ __all__ = [
     "LEASES_NAMESPACE",
     "LINE",
     "NAMESPACE",
+    "OPEN_TO_ALL",
+    "PAGE",
     "STALL_S",
     "STARTED",
     "VERSION",
@@ -91,6 +93,7 @@ __all__ = [
     "ConfigError",
     "Service",
     "ServiceError",
+    "cached_read",
     "config_from",
     "service_probe",
     "services_of",

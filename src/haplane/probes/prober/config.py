@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from .services import ServiceError, services_of
 
 NAMESPACE = "haplane-drill"
+# The apiserver's own word that it is alive, for whoever has no account. etcd has a part in it.
+OPEN_TO_ALL = "/livez"
+PAGE = "page"  # a ConfigMap that is there before all others, and stays as it is
 GETS_PER_SET = 2  # one read begins with each write and overlaps it, one between two writes
 
 
@@ -23,10 +26,9 @@ class ConfigError(ValueError):
 class Config:
     """What to ask, and how often. A rate of 0 leaves that probe out. Files are paths on the prober's machine.
 
-    token_file holds the bearer token of all but the readings of path, and must not be readable by others; write_prefix
-    begins the names of what is made, and is another one in each run. The register is set register_rate times a second
-    and read GETS_PER_SET times as often. kubectl is the path of that program, which watches what is made; empty leaves
-    it out.
+    token_file holds the bearer token, and must not be readable by others; empty: path is read without one. write_prefix
+    begins the names of what is made. The register is set register_rate times a second and read GETS_PER_SET times as
+    often. kubectl is the path of that program, which watches what is made; empty leaves it out.
     services are URLs of the user's own services, each asked service_rate times a second with service_timeout_s to
     answer; how many of them may be lost (service_failed_at_most, of each) is for those who judge what was seen.
     in_flight_limit bounds the connections that wait at the same time, for each of the probes that make new ones; None
@@ -37,7 +39,7 @@ class Config:
     port: int
     server_hostname: str
     ca_file: str
-    path: str = "/livez"
+    path: str = OPEN_TO_ALL
     rate: float = 50.0
     persistent_rate: float = 10.0
     timeout_s: float = 3.0
@@ -101,7 +103,7 @@ class Config:
     @property
     def folder(self) -> str:
         """Where the apiserver has the ConfigMaps of the namespace."""
-        return f"/api/v1/namespaces/{self.namespace}/configmaps"
+        return configmaps(self.namespace)
 
     @property
     def register(self) -> str:
@@ -115,6 +117,15 @@ class Config:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+
+def configmaps(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/configmaps"
+
+
+def cached_read(namespace: str) -> str:
+    """A path that an apiserver answers from its memory, as it does most of what clients read (API concepts)."""
+    return f"{configmaps(namespace)}/{PAGE}?resourceVersion=0"
 
 
 def read_config(text: str) -> Config:

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
             raise ConfigError("usage: prober.pyz CONFIG_JSON")
         config = read_config(arguments[0])
         tls = tls_context(config.ca_file)
-        token = read_token(config.token_file) if config.needs_token else ""
+        token = read_token(config.token_file) if config.token_file else ""
         services = look_up_all(services_of(config.services))
     except ConfigError as error:
         print(error, file=sys.stderr)

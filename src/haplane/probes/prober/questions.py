@@ -31,9 +31,10 @@ class Question(NamedTuple):
     changes: bool = False
 
 
-def reading(config: Config, probe: str) -> Question:
+def reading(config: Config, token: str, probe: str) -> Question:
     connection = "close" if probe == "new" else "keep-alive"
-    return Question(probe, request(config, f"GET {config.path}", f"Connection: {connection}"))
+    who = [bearer(token)] if token else []
+    return Question(probe, request(config, f"GET {config.path}", f"Connection: {connection}", *who))
 
 
 def writing(config: Config, token: str, number: int) -> Question:

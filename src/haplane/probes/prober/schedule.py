@@ -112,7 +112,7 @@ class Prober:
         leases = Leases(config, self._tls, self._emit, token)
         told = [asyncio.create_task(leases.watch(name)) for name in (LEASES if config.lease_rate else ())]
         await asyncio.gather(
-            self._ask_anew(start, config.rate, lambda _: reading(config, "new")),
+            self._ask_anew(start, config.rate, lambda _: reading(config, token, "new")),
             self._ask_anew(start, config.write_rate, lambda number: writing(config, token, number)),
             self._ask_anew(start, config.register_rate, lambda number: setting(config, token, number)),
             self._ask_anew(start, config.get_rate, lambda _: getting(config, token)),
@@ -216,7 +216,7 @@ class Prober:
         if not self._config.persistent_rate:
             return
         line = Line(self._config, self._tls, self._emit)
-        question = reading(self._config, "persistent")
+        question = reading(self._config, self._token, "persistent")
         line.dial("start")
         try:
             for due in self._due(start, self._config.persistent_rate):
@@ -255,7 +255,7 @@ class Prober:
     # -- the idle probe
 
     async def _hold_idle(self, when: float) -> None:
-        question, failed = reading(self._config, "idle"), 0
+        question, failed = reading(self._config, self._token, "idle"), 0
         while True:
             await self._sleep_until(when)
             if self._stopped.is_set():
