@@ -7,7 +7,7 @@ interval after the last one has ended).
 from __future__ import annotations
 
 from haplane.components.base import View
-from haplane.components.haproxy import LATE_MS, LOOK_EVERY_MS, sessions_end_after_ms, timing
+from haplane.components.haproxy import EACH_MS, LATE_MS, LOOK_EVERY_MS, sessions_end_after_ms, timing
 from haplane.design.link import AVOID, LEAVE, Link
 
 CONNECT = "haproxy.defaults.timeout connect"
@@ -48,7 +48,8 @@ def hung(view: View, why: str) -> Link:
     because = (
         f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
         f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
-        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms in which it may only be overloaded"
+        f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms in which it may only be overloaded "
+        f"({EACH_MS} ms for each of its sessions, where there are more than {LATE_MS // EACH_MS}: a herd)"
     )
     check = "(min(timeout connect, inter) + timeout check)" if balancer.check_connect_ms else "inter"
     formula = f"inter + fall * {check} + (fall - 1) * fastinter + 1150 ms + timeout connect"

@@ -1,22 +1,29 @@
 -- Written by haplane.
 -- Ends the sessions of an apiserver that is down, once nobody is being connected to it any more. One that takes
--- connections and does not answer in time may only be overloaded: it has longer. And while no other is up, that is what
--- it is: ended sessions would all come back at once.
-local LOOK_EVERY_MS, AFTER_MS, LATE_MS = 50, 200, 1200
+-- connections and does not answer in time may only be overloaded: it has longer, as long as the handshakes of all that
+-- are there may take. And while no other has been up for a while, that is what it is: ended sessions would all come
+-- back at once, and the next one would be late.
+local LOOK_EVERY_MS, AFTER_MS = 50, 200
+local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = 1000, 5, 10000, 10
 local down_ms = {}
 local function is(seen, status) return string.sub(seen.status, 1, string.len(status)) == status end
 core.register_task(function()
   while true do
     core.msleep(LOOK_EVERY_MS)
-    local seen, others_serve = {}, false
+    local seen, others_serve, others_are_steady = {}, false, false
     for name, server in pairs(core.backends["apiservers"].servers) do
       seen[name] = server:get_stats()
       others_serve = others_serve or not (is(seen[name], "DOWN") or is(seen[name], "MAINT"))
+      others_are_steady = others_are_steady or (seen[name].status == "UP" and tonumber(seen[name].lastchg) >= STEADY_S)
     end
     for name, server in pairs(core.backends["apiservers"].servers) do
       down_ms[name] = is(seen[name], "DOWN") and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
-      local after_ms = string.find(seen[name].check_status or "", "L[67]TOUT") and LATE_MS or AFTER_MS
-      if others_serve and down_ms[name] >= after_ms and tonumber(seen[name].scur) > 0 then server:shut_sess() end
+      local after_ms, may_end, sessions = AFTER_MS, others_serve, tonumber(seen[name].scur)
+      if string.find(seen[name].check_status or "", "L[67]TOUT") then
+        after_ms = AFTER_MS + math.min(math.max(LATE_MS, EACH_MS * sessions), LATE_AT_MOST_MS)
+        may_end = others_are_steady
+      end
+      if may_end and down_ms[name] >= after_ms and sessions > 0 then server:shut_sess() end
     end
   end
 end)
