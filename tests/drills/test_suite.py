@@ -16,11 +16,11 @@ from tests.model.clusters import three_nodes
 from haplane.design.design import Design
 from haplane.drills import running, suite
 from haplane.drills.catalogue import DRILLS, Drill, ending, find
-from haplane.drills.running import Asked, Spared
-from haplane.drills.suite import play_for, shuffled, stayed
+from haplane.drills.running import Asked, NotWhole, Spared
+from haplane.drills.suite import play, play_for, shuffled, stayed
 from haplane.drills.targets import Who
 from haplane.model.progress import Silent
-from haplane.probes.history import Mark
+from haplane.probes.history import WHOLE, Mark
 
 
 def names(seed: int, count: int) -> list[str]:
@@ -65,6 +65,34 @@ def test_what_would_have_been_done_to_the_holder_is_left_out(monkeypatch: pytest
     played = asyncio.run(play_for(shuffled(drills, 1), asked, within_s=0.2))
     assert [(one.drill.name, one.why_not) for one in played] == [("cut-backup", "")]
     assert "the VIP moved not once in" in stayed(cast(Any, played))
+
+
+def test_whether_all_is_whole_is_asked_where_a_drill_did_not_end_so_or_finds_it_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    outcomes = ["whole", "whole", "refused", "not whole", "whole"]
+
+    async def whole(asked: Asked) -> None:
+        done.append("waited")
+
+    async def run(drill: Drill, asked: Asked) -> Any:
+        outcome = outcomes.pop(0)
+        done.append(outcome)
+        if outcome == "refused":
+            raise NotWhole("a drill needs a cluster that is whole; nothing was broken")
+        marks = [Mark(FAULT + 9, WHOLE, "", 0.001)] if outcome == "whole" else []
+        return SimpleNamespace(history=history(*marks))
+
+    async def confirm(why: str) -> None:
+        raise AssertionError(why)
+
+    monkeypatch.setattr(running, "run", run)
+    monkeypatch.setattr(suite, "_until_whole", whole)
+    asked = Asked(Design(three_nodes()), Path(), confirm, Silent())
+    (played,) = asyncio.run(play([find("cut-backup")], asked, repeat=4))
+    assert done == ["waited", "whole", "whole", "refused", "waited", "not whole", "waited", "whole"]
+    assert len(played.results) == 4 and not played.why_not
 
 
 def test_moves_of_the_vip_are_counted() -> None:

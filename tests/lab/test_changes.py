@@ -209,6 +209,53 @@ def test_clients_that_only_wait_are_told_when_the_holder_of_the_vip_dies(cluster
     wait_until_whole(cluster)
 
 
+# Connections that say nothing at all: "connected" once all are made, then when one ended.
+MANY = """
+import asyncio, resource, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+async def main():
+    made = [await asyncio.open_connection(sys.argv[1], 8443) for _ in range(int(sys.argv[2]))]
+    print("connected", flush=True)
+    async with asyncio.timeout(25):
+        await asyncio.wait([asyncio.create_task(reader.read(1)) for reader, _ in made], return_when="FIRST_COMPLETED")
+    print(time.time())
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("connections", "reloaded", "at_least_s"),
+    [
+        # Nobody knows yet whether the others would stand those that come back.
+        (30, True, 9.0),
+        # A third of them is there, and 5 ms for each is more than the second that a few have.
+        (3000, False, 5.5),
+    ],
+)
+def test_a_late_apiserver_keeps_its_sessions_while_it_may_only_be_overloaded(
+    cluster: LabUnderTest, connections: int, reloaded: bool, at_least_s: float
+) -> None:
+    status = cluster.status()
+    vip, holder = status["vip"]["address"], status["vip"]["holders"][0]
+    late = next(name for name in ("cp1", "cp2", "cp3") if name != holder)
+    if reloaded:
+        cluster.inside(holder, "systemctl reload haproxy && sleep 1")
+    else:
+        time.sleep(12)
+    machine = f"haplane-{cluster.name}-client"
+    command = ["podman", "exec", machine, "python3", "-c", MANY, str(vip), str(connections)]
+    clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert clients.stdout and clients.stdout.readline().strip() == "connected"
+    began = time.time()
+    cluster.inside(late, "kill -STOP $(pidof kube-apiserver)")
+    try:
+        ended, _ = clients.communicate(timeout=60)
+    finally:
+        cluster.inside(late, "kill -CONT $(pidof kube-apiserver)")
+    assert float(ended) - began > at_least_s
+    wait_until_whole(cluster)
+
+
 # One line per look: when, and the local ports of the kubelet's connections to the endpoint.
 LOOK_AT_KUBELET = """
 for i in $(seq 200); do

@@ -10,6 +10,7 @@ import pytest
 
 from haplane.probes import prober, writing
 from haplane.probes.history import Relation, Stored
+from haplane.probes.prober.questions import writing as writing_
 from haplane.probes.prober.streams import read_token
 
 NAMESPACE = f"{prober.NAMESPACE}-4f00a1"
@@ -22,7 +23,7 @@ NAMESPACE = f"{prober.NAMESPACE}-4f00a1"
         writing.token_script(NAMESPACE),
         writing.hand_over_script(),
         writing.list_script(NAMESPACE),
-        writing.remove_script(),
+        writing.remove_script(NAMESPACE),
     ],
 )
 def test_the_scripts_are_read_by_a_plain_shell(script: str) -> None:
@@ -63,11 +64,20 @@ def test_all_that_was_made_is_taken_away() -> None:
     """In the namespace with it; elsewhere by its label, as the namespace is."""
     items = json.loads(writing.manifest(NAMESPACE))["items"]
     left = [item for item in items if item["metadata"].get("namespace") != NAMESPACE]
-    words = writing.remove_script().split()
+    words = writing.remove_script(NAMESPACE).splitlines()[-1].split()
     assert {f"{item['kind'].lower()}s" for item in left} == set(words[words.index("delete") + 1].split(","))
     assert "--all-namespaces" in words
     label = words[words.index("--selector") + 1]
     assert [item["metadata"]["labels"] for item in left] == [dict([label.split("=")])] * 3
+
+
+def test_whatever_part_a_write_has_is_asked_to_be_removed() -> None:
+    config = prober.Config("192.0.2.1", 1, "x", "x", namespace=NAMESPACE)
+    bodies = [writing_(config, "token", number).data.split(b"\r\n\r\n")[1] for number in range(100)]
+    labels = {tuple(json.loads(body)["metadata"]["labels"].items()) for body in bodies}
+    url = f"{config.folder}?labelSelector=haplane-drill%2Fpart%3D[0-31]'"
+    assert url in writing.remove_script(NAMESPACE), "curl makes 32 of it"
+    assert labels == {("haplane-drill/part", str(part)) for part in range(32)}
 
 
 def test_the_token_is_readable_by_nobody_else(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ async def _probe(asked: Asked, nodes: Mapping[str, Remote], client: Remote, last
     finally:
         await asyncio.shield(_conclude(prober, observers, file))
         with suppress(HaplaneError):
-            await asyncio.shield(writing.remove(apiservers, client))
+            await asyncio.shield(writing.remove(apiservers, client, prober.namespace))
     asked.progress.done(QUIET, f"history saved: {file.path}")
     return file.close()
 

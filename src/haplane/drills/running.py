@@ -86,11 +86,15 @@ class Spared(HaplaneError):
     """The drill would have been done to the VIP's holder."""
 
 
+class NotWhole(HaplaneError):
+    """A drill needs a cluster that is whole."""
+
+
 async def run(drill: Drill, asked: Asked) -> Result:
     """Break it, measure it, heal it.
 
-    Refuses (HaplaneError) on a cluster that is not whole, and what the design does not survive. However it ends, the
-    fault is healed.
+    Refuses (HaplaneError) on a cluster that is not whole (NotWhole), and what the design does not survive. However it
+    ends, the fault is healed.
     """
     cluster, progress = asked.design.cluster, asked.progress
     _refuse_clients(asked)
@@ -355,7 +359,7 @@ class _Scene:
         for event in self._events:
             self._file.write(to_line(self._exactly(event.mark(relate(trips, near=event.at)))))
         with suppress(HaplaneError):
-            await writing.remove(self._to_ask(), self._client)
+            await writing.remove(self._to_ask(), self._client, self._prober.namespace)
 
     def _exactly(self, mark: Mark) -> Mark:
         """A power cut as its witness saw it, if that is within what is known otherwise."""
@@ -423,7 +427,7 @@ def _client(cluster: Cluster) -> Machine:
 
 def refuse_unless_whole(status: observe.ClusterStatus) -> None:
     if not status.is_whole:
-        raise HaplaneError(
+        raise NotWhole(
             "a drill needs a cluster that is whole; nothing was broken",
             why="\n".join(status.problems),
             hint="haplane status, then haplane apply",

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from haplane.drills import holders, judging, noise, quiet, running
@@ -13,7 +14,7 @@ from haplane.drills.catalogue import Drill
 from haplane.drills.running import Asked, Result
 from haplane.model.errors import HaplaneError
 from haplane.observe import status as observe
-from haplane.probes.history import History
+from haplane.probes.history import WHOLE, History
 
 WHOLE_WITHIN_S = 240.0
 
@@ -52,6 +53,7 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: boo
     """fails: raise HaplaneError when no drill at all could be run."""
     played: list[Played] = []
     failed: HaplaneError | None = None
+    ended_whole = False
     for number, drill in enumerate(drills, start=1):
         results: list[Result] = []
         why_not = ""
@@ -59,8 +61,9 @@ async def play(drills: Sequence[Drill], asked: Asked, *, repeat: int, fails: boo
             which = f" ({turn + 1} of {repeat})" if repeat > 1 else ""
             asked.progress.done("suite", f"{number} of {len(drills)}: {drill.name}{which}")
             try:
-                await _until_whole(asked)
-                results.append(await running.run(drill, asked))
+                was_whole, ended_whole = ended_whole, False
+                results.append(await _run(drill, asked, was_whole=was_whole))
+                ended_whole = bool(results[-1].history.marked(WHOLE))
             except running.Spared as spared:
                 asked.progress.done("suite", f"{drill.name} was left out: {spared.what}")
                 break
@@ -98,6 +101,15 @@ async def watch_quietly(asked: Asked, windows: int) -> History | None:
         why = f"{error.what}: {error.why}".rstrip(": \n")
         asked.progress.done(quiet.QUIET, f"nothing to compare short gaps with: {why}")
         return None
+
+
+async def _run(drill: Drill, asked: Asked, *, was_whole: bool) -> Result:
+    """was_whole: a moment ago, so that the drill's own look should be enough."""
+    if was_whole:
+        with suppress(running.NotWhole):
+            return await running.run(drill, asked)
+    await _until_whole(asked)
+    return await running.run(drill, asked)
 
 
 async def _until_whole(asked: Asked) -> None:

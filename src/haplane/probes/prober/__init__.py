@@ -69,7 +69,7 @@ close (a file, /dev/null) is not watched. Requests already due are waited for, s
 from __future__ import annotations
 
 from .clock import STALL_S
-from .config import NAMESPACE, OPEN_TO_ALL, PAGE, Config, ConfigError, cached_read, config_from
+from .config import NAMESPACE, OPEN_TO_ALL, PAGE, PART, PARTS, Config, ConfigError, cached_read, config_from, configmaps
 from .kubectl import ENDED, LINE, STARTED
 from .leases import LEASES, LEASES_NAMESPACE
 from .schedule import VERSION
@@ -86,6 +86,8 @@ __all__ = [
     "NAMESPACE",
     "OPEN_TO_ALL",
     "PAGE",
+    "PART",
+    "PARTS",
     "STALL_S",
     "STARTED",
     "VERSION",
@@ -95,6 +97,7 @@ __all__ = [
     "ServiceError",
     "cached_read",
     "config_from",
+    "configmaps",
     "service_probe",
     "services_of",
 ]

@@ -15,6 +15,8 @@ NAMESPACE = "haplane-drill"
 # The apiserver's own word that it is alive, for whoever has no account. etcd has a part in it.
 OPEN_TO_ALL = "/livez"
 PAGE = "page"  # a ConfigMap that is there before all others, and stays as it is
+# A label of what is written, with so many values: an apiserver removes what has one of them one after the other.
+PART, PARTS = "haplane-drill/part", 32
 GETS_PER_SET = 2  # one read begins with each write and overlaps it, one between two writes
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .config import Config
+from .config import PART, PARTS, Config
 from .http import Response
 from .services import Service
 
@@ -40,7 +40,8 @@ def reading(config: Config, token: str, probe: str) -> Question:
 def writing(config: Config, token: str, number: int) -> Question:
     key = f"{config.write_prefix}{number}"
     head = (f"POST {config.folder}", bearer(token), "Content-Type: application/json")
-    return Question("write", _with_body(config, _configmap(key), *head), {"key": key}, done=(201,), changes=True)
+    body = _configmap(key, {PART: str(number % PARTS)})
+    return Question("write", _with_body(config, body, *head), {"key": key}, done=(201,), changes=True)
 
 
 def setting(config: Config, token: str, number: int) -> Question:
@@ -80,8 +81,9 @@ def _with_body(config: Config, body: bytes, what: str, *headers: str) -> bytes:
     return request(config, what, "Connection: close", *headers, f"Content-Length: {len(body)}") + body
 
 
-def _configmap(name: str, **more: object) -> bytes:
-    return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}} | more).encode()
+def _configmap(name: str, labels: Mapping[str, str] | None = None, **more: object) -> bytes:
+    metadata = {"name": name} | ({"labels": labels} if labels else {})
+    return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata} | more).encode()
 
 
 def outcome_of_answer(question: Question, response: Response) -> tuple[str, str, Told]:
