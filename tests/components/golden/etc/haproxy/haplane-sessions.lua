@@ -2,7 +2,7 @@
 -- Ends the sessions of an apiserver that is down, once nobody is being connected to it any more. One that takes
 -- connections and does not answer in time may only be overloaded: it has longer, as long as the handshakes of all that
 -- are there may take. And while no other has been up for a while, that is what it is: ended sessions would all come
--- back at once, and the next one would be late.
+-- back at once, and the next one would be late. One that has just answered again loses nothing.
 local LOOK_EVERY_MS, AFTER_MS = 50, 200
 local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = 1000, 5, 10000, 10
 local down_ms = {}
@@ -19,9 +19,12 @@ core.register_task(function()
     for name, server in pairs(core.backends["apiservers"].servers) do
       down_ms[name] = is(seen[name], "DOWN") and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
       local after_ms, may_end, sessions = AFTER_MS, others_serve, tonumber(seen[name].scur)
-      if string.find(seen[name].check_status or "", "L[67]TOUT") then
+      local check = seen[name].check_status or ""
+      if string.find(check, "L[67]TOUT") then
         after_ms = AFTER_MS + math.min(math.max(LATE_MS, EACH_MS * sessions), LATE_AT_MOST_MS)
         may_end = others_are_steady
+      elseif string.find(check, "L[467]OK") then
+        may_end = false
       end
       if may_end and down_ms[name] >= after_ms and sessions > 0 then server:shut_sess() end
     end
