@@ -235,8 +235,6 @@ def first_end(cluster: LabUnderTest, connections: int, *, hangs_s: float, within
     late = next(name for name in ("cp1", "cp2", "cp3") if name != holder)
     if reloaded:
         cluster.inside(holder, "systemctl reload haproxy && sleep 1")
-    else:
-        time.sleep(12)
     command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", MANY]
     clients = subprocess.Popen([*command, str(vip), str(connections), str(within_s)], stdout=subprocess.PIPE, text=True)
     assert clients.stdout and clients.stdout.readline().strip() == "connected"
