@@ -232,7 +232,7 @@ def first_end(cluster: LabUnderTest, connections: int, *, hangs_s: float, within
     """
     status = cluster.status()
     vip, holder = status["vip"]["address"], status["vip"]["holders"][0]
-    late = next(name for name in ("cp1", "cp2", "cp3") if name != holder)
+    late = next(name for name in NODES if name != holder)
     began = time.time()
     if reloaded:
         cluster.inside(holder, "systemctl reload haproxy && sleep 1")

@@ -10,7 +10,7 @@ import pytest
 
 from haplane.probes import prober, writing
 from haplane.probes.history import Relation, Stored
-from haplane.probes.prober.questions import writing as writing_
+from haplane.probes.prober import questions
 from haplane.probes.prober.streams import read_token
 
 NAMESPACE = f"{prober.NAMESPACE}-4f00a1"
@@ -73,7 +73,7 @@ def test_all_that_was_made_is_taken_away() -> None:
 
 def test_whatever_part_a_write_has_is_asked_to_be_removed() -> None:
     config = prober.Config("192.0.2.1", 1, "x", "x", namespace=NAMESPACE)
-    bodies = [writing_(config, "token", number).data.split(b"\r\n\r\n")[1] for number in range(100)]
+    bodies = [questions.writing(config, "token", number).data.split(b"\r\n\r\n")[1] for number in range(100)]
     labels = [json.loads(body)["metadata"]["labels"] for body in bodies]
     url = f"{config.folder}?labelSelector=haplane-drill%2Fpart%3D[0-31]'"
     assert url in writing.remove_script(NAMESPACE), "curl makes 32 of it"

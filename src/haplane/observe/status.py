@@ -18,6 +18,10 @@ from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 LEASES = ("kube-controller-manager", "kube-scheduler")
 PKI = "/etc/kubernetes/pki"
+# The apiserver's client certificate for kubelets may do what administrators may; curl starts ten times quicker than
+# kubectl.
+_CLIENT = f"{PKI}/apiserver-kubelet-client"
+AS_ADMINISTRATOR = f"curl --silent --cacert {PKI}/ca.crt --cert {_CLIENT}.crt --key {_CLIENT}.key"
 # A lease that was not renewed for longer than its duration has no holder, whatever it says.
 LEASE_FRESH_S = 15
 
@@ -229,10 +233,7 @@ def _questions(cluster: Cluster, machine: Machine) -> Iterator[str]:
     if machine not in cluster.control_plane:
         return
     local = f"https://{join_host_port(machine.address, APISERVER_PORT)}"
-    # The kubelet's client certificate of the apiserver may read what administrators may; curl starts ten times
-    # quicker than kubectl.
-    client = f"{PKI}/apiserver-kubelet-client"
-    ask = f"curl --silent --max-time 3 --cacert {PKI}/ca.crt --cert {client}.crt --key {client}.key"
+    ask = f"{AS_ADMINISTRATOR} --max-time 3"
     leases = f"{local}/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
     yield f"{ask} --write-out '\\n%{{http_code}}' {local}/readyz > readyz 2>/dev/null &"
     yield f"for l in {' '.join(LEASES)}; do {ask} --fail {leases}/$l > lease-$l 2>/dev/null & done"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from haplane.model.cluster import APISERVER_PORT
 from haplane.model.errors import HaplaneError
-from haplane.observe.status import PKI
+from haplane.observe.status import AS_ADMINISTRATOR
 from haplane.probes.prober import LEASES, LEASES_NAMESPACE, NAMESPACE, PAGE, PART, PARTS, configmaps
 from haplane.probes.running import FOLDER, TOKEN_FILE
 from haplane.transport.ssh import Completed, Remote
@@ -143,8 +143,7 @@ def remove_script(namespace: str) -> str:
     selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
     what = f"namespaces,roles,rolebindings --all-namespaces --selector {selector}"
     return f"""\
-curl --silent --output /dev/null --max-time 10 --parallel --request DELETE \\
-  --cacert {PKI}/ca.crt --cert {PKI}/apiserver-kubelet-client.crt --key {PKI}/apiserver-kubelet-client.key \\
+{AS_ADMINISTRATOR} --output /dev/null --max-time 10 --parallel --request DELETE \\
   --connect-to {host}:localhost:{APISERVER_PORT} 'https://{host}{configmaps(namespace)}?labelSelector={part}'
 {KUBECTL} delete {what} --ignore-not-found --wait=false
 """

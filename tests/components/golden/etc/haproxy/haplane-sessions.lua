@@ -7,6 +7,7 @@ local LOOK_EVERY_MS, AFTER_MS = 50, 200
 local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = 1000, 5, 10000, 10
 local down_ms = {}
 local function is(seen, status) return string.sub(seen.status, 1, string.len(status)) == status end
+local function is_steady(seen) return seen.status == "UP" and (tonumber(seen.lastchg) or 0) >= STEADY_S end
 core.register_task(function()
   while true do
     core.msleep(LOOK_EVERY_MS)
@@ -14,7 +15,7 @@ core.register_task(function()
     for name, server in pairs(core.backends["apiservers"].servers) do
       seen[name] = server:get_stats()
       others_serve = others_serve or not (is(seen[name], "DOWN") or is(seen[name], "MAINT"))
-      others_are_steady = others_are_steady or (seen[name].status == "UP" and tonumber(seen[name].lastchg) >= STEADY_S)
+      others_are_steady = others_are_steady or is_steady(seen[name])
     end
     for name, server in pairs(core.backends["apiservers"].servers) do
       down_ms[name] = is(seen[name], "DOWN") and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
