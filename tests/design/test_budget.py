@@ -285,6 +285,19 @@ def test_a_dedicated_balancer_takes_no_apiserver_with_it() -> None:
     assert found["etcd-follower-hang"].worst_s < 3
 
 
+def test_an_apiserver_without_etcd_is_left_when_it_has_said_so() -> None:
+    found = of(three_nodes())
+    # 3 s until it says so; 250 ms, one check of 250 ms, and three more 100 ms apart; 250 ms until its sessions end.
+    assert found["etcd-follower-death"].links[0].worst_s == pytest.approx(4.05)
+    assert found["etcd-follower-death"].worst_s == found["etcd-follower-hang"].worst_s
+    assert found["etcd-leader-death"].worst_s > 4, "no less for the leader: the election is over by then"
+    told = {"extraArgs": [{"name": "etcd-readycheck-timeout", "value": "1s"}]}
+    sooner = of(replace(three_nodes(), kubeadm={"ClusterConfiguration": {"apiServer": told}}))
+    assert sooner["etcd-follower-death"].worst_s == pytest.approx(found["etcd-follower-death"].worst_s - 1.5)
+    assert sooner["apiserver-hang"] == found["apiserver-hang"]
+    assert "says so after 1.5 s" in sooner["etcd-follower-death"].links[0].because
+
+
 # -- nginx
 
 

@@ -9,8 +9,10 @@ from tests.model.clusters import three_nodes
 
 from haplane.design.budget import budgets
 from haplane.design.design import Design
+from haplane.design.link import LEAVE
 from haplane.drills import catalogue, judging
 from haplane.drills.checkers import Outcome
+from haplane.drills.idle import NAME as DARK
 from haplane.model.errors import HaplaneError
 from haplane.probes import prober
 from haplane.probes.history import (
@@ -20,6 +22,7 @@ from haplane.probes.history import (
     Event,
     Header,
     History,
+    Idle,
     Kubectl,
     LeaseSeen,
     Listing,
@@ -30,6 +33,7 @@ from haplane.probes.history import (
     Watched,
     Watching,
 )
+from haplane.probes.observer import ETCD_LEADER
 from haplane.probes.prober import LEASES, Config
 
 CONFIG = Config(address="192.0.2.100", port=8443, server_hostname="kubernetes", ca_file="ca.crt", persistent_rate=0)
@@ -140,10 +144,47 @@ def watched(*, silent_s: float = 0.003) -> History:
 
 def test_a_watch_has_the_time_to_be_told_and_that_of_a_write() -> None:
     election = next(one for one in budgets(DESIGN, request_interval_s=0.02) if one.fault == "etcd-leader-death")
-    limit_s = BUDGET.worst_s + judging.TOLD_AFTER_S + max(BUDGET.worst_s, election.worst_s)
+    elected_s = sum(link.worst_s for link in election.links if link.name != LEAVE)
+    hung = next(one for one in budgets(DESIGN, request_interval_s=0.02) if one.fault == "apiserver-hang")
+    limit_s = BUDGET.worst_s + judging.TOLD_AFTER_S + max(elected_s, hung.worst_s)
     assert outcomes(watched())["watch-sees-all"] is Outcome.HELD
     assert outcomes(watched(silent_s=limit_s - 0.01))["watch-sees-all"] is Outcome.HELD
     assert outcomes(watched(silent_s=limit_s + 0.01))["watch-sees-all"] is Outcome.VIOLATED
+
+
+def waiting(judged: History, *, told_s: float) -> History:
+    """And 50 clients that wait, of which 17 are told so long after the fault."""
+    idle = [Idle(0.1, OFF + told_s, "eof") if number < 17 else Idle(0.1, END_S, prober.ALIVE) for number in range(50)]
+    events = configured(judged, idle_connections=50).events
+    return History((*(replace(one, count=one.count + 50) if isinstance(one, End) else one for one in events), *idle))
+
+
+def test_whose_etcd_has_died_is_told_so_when_the_apiserver_knows() -> None:
+    budget_s = catalogue.find("etcd-leader-death").budget_of(DESIGN, ["cp1"]).worst_s
+    limit_s = budget_s + judging.TOLD_AFTER_S
+    assert limit_s == pytest.approx(4.8, abs=0.05)
+    for told_s, outcome in ((limit_s - 0.01, Outcome.HELD), (limit_s + 0.01, Outcome.VIOLATED)):
+        assert outcomes(as_drill(waiting(history(), told_s=told_s), "etcd-leader-death"))[DARK] is outcome
+    # Of any other apiserver it is known sooner.
+    assert outcomes(as_drill(waiting(history(), told_s=limit_s - 0.01), "apiserver-hang"))[DARK] is Outcome.VIOLATED
+
+
+@pytest.mark.parametrize(
+    ("answers_at", "ends_at", "counts"),
+    [(6.5, 8.0, True), (9.0, 10.0, True), (9.5, 10.0, False), (99.0, 99.0, False)],
+    ids=["in time", "just in time", "when it was left already", "never"],
+)
+def test_an_etcd_that_comes_back_and_dies_again_gives_as_long_again(
+    answers_at: float, ends_at: float, counts: bool
+) -> None:
+    seen = [(0.0, "cp1", "1"), (OFF + 0.3, "cp1", ""), (answers_at, "cp1", "0"), (ends_at, "cp1", "")]
+    seen += [(OFF + 1.0, "cp2", "1"), (OFF + 2.0, "cp2", "")]
+    limit_s = catalogue.find("etcd-leader-crash-loop").budget_of(DESIGN, ["cp1"]).worst_s + judging.TOLD_AFTER_S
+    limit_s += ends_at - OFF if counts else 0.0
+    for told_s, outcome in ((limit_s - 0.01, Outcome.HELD), (limit_s + 0.01, Outcome.VIOLATED)):
+        judged = as_drill(waiting(history(), told_s=told_s), "etcd-leader-crash-loop")
+        judged = judged.with_events([Observation(t, machine, ETCD_LEADER, value) for t, machine, value in seen])
+        assert outcomes(judged)[DARK] is outcome, (told_s, outcome)
 
 
 def test_the_register_is_judged_where_it_was_asked() -> None:

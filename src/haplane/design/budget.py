@@ -341,30 +341,32 @@ def _check_is_refused(holder: keepalived.Timing) -> Link:
     )
 
 
-def _leave_hung(design: Design, why: str) -> Link:
-    """An apiserver takes connections and does not answer: until clients are elsewhere."""
-    if balancer_of(design.cluster):
-        return leaving.hung(design, why)
-    if design.cluster.endpoint.by is EndpointOwner.EXTERNAL:
-        return _outside(design.cluster)
+def _without_etcd(design: Design) -> Link:
+    """An apiserver has no etcd to ask: until clients are elsewhere."""
+    cluster = design.cluster
+    if not balancer_of(cluster) and cluster.endpoint.by is EndpointOwner.EXTERNAL:
+        return _outside(cluster)
+    # It asks etcd every half of the timeout at most, and says what it heard last (storagebackend/factory/etcd3.go).
+    said_s = 1.5 * _flag_s(cluster, "apiServer", READYCHECK, 2)
+    why = f"the apiserver beside it cannot answer without it, and says so after {said_s:g} s"
+    leave = leaving.unready(design, why) if balancer_of(cluster) else _vip_leaves_unready(design, why)
+    if math.isinf(leave.worst_s):
+        return leave
+    return replace(leave, worst_s=said_s + leave.worst_s, formula=f"1.5 * {READYCHECK} + {leave.formula}")
+
+
+def _vip_leaves_unready(design: Design, why: str) -> Link:
     vrrp = _vrrp(design)
     holder = _worst_holder(vrrp)
     rivals = _rivals(vrrp, holder)
     if rivals[1] is None:
         return _nobody_takes_over()
-    # It asks etcd every half of the timeout at most, and says what it heard last (storagebackend/factory/etcd3.go).
-    said_s = 1.5 * _flag_s(design.cluster, "apiServer", READYCHECK, 2)
     # Whoever asks again is counted by the one who calls.
     *moves, _ = (_check_times_out_on(vrrp[holder]), *holder_resigns(*rivals, REQUEST_INTERVAL_S))
-    return Link(
-        MOVE,
-        # Mostly the VIP is elsewhere.
-        0.0,
-        said_s + sum(link.worst_s for link in moves),
-        f"{why}, and says so after {said_s:g} s; where it holds the VIP, that moves: {moves[0].because}",
-        f"1.5 * {READYCHECK} + {moves[0].formula} + {SKEW}",
-        CHECK_INTERVAL,
-    )
+    worst_s = sum(link.worst_s for link in moves)
+    because = f"{why}; where it holds the VIP, that moves: {moves[0].because}"
+    # Mostly the VIP is elsewhere.
+    return Link(MOVE, 0.0, worst_s, because, f"{moves[0].formula} + {SKEW}", CHECK_INTERVAL)
 
 
 # -- etcd
@@ -405,7 +407,7 @@ def _etcd_budgets(design: Design, interval_s: float) -> Iterator[Budget]:
             yield Budget(f"etcd-leader-{how}", lost, f"the leader of etcd {what}", WRITES)
             continue
         if stacked:
-            client = _leave_hung(design, "the apiserver beside it cannot answer without it")
+            client = _without_etcd(design)
             affects = f"one in {members} new connections" if balancer_of(cluster) else NEW
         else:
             client = _other_member(how)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from haplane.design.budget import Budget, budgets, holder_acts_s, holder_dies
+from haplane.design.budget import ONE_APISERVER, Budget, budgets, holder_acts_s, holder_dies
 from haplane.design.design import Design
 from haplane.drills.catalogue import RATE, Drill, find
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
@@ -21,7 +21,7 @@ from haplane.drills.watches import watch_sees_all
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
 from haplane.probes.history import CALM, HEAL, POWER_ON, History, Mark, Observation
-from haplane.probes.observer import OBSERVER, VIP
+from haplane.probes.observer import ETCD_LEADER, OBSERVER, VIP
 from haplane.probes.prober import LEASES
 
 WHOLE_WITHIN_S = 120.0
@@ -139,14 +139,14 @@ def _verdicts(
         yield register_linearizable(history)
     # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
     told_s = limit_s if moves_vip else max(limit_s, _sessions_end_s(design))
-    told_s += _served_on_s(history)
+    told_s += _served_on_s(history) + _etcd_came_back_s(history, told_s)
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
         yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
     if history.header and history.header.config.kubectl and math.isfinite(limit_s):
         yield kubectl_sees_on(history, told_s + RESUMES_S)
     if history.header and history.header.config.watches:
         # Who was told asks again, of an apiserver that knows no more than its etcd, which may be without a leader.
-        yield watch_sees_all(history, told_s + TOLD_AFTER_S + (_writes_wait_s(design, limit_s) or 0.0))
+        yield watch_sees_all(history, told_s + TOLD_AFTER_S + (_etcd_wait_s(design) or 0.0))
     if history.header and history.header.config.lease_rate:
         yield from _leases(history, design, drill, broken_machines, survived)
     # Who has an address of somebody else's is not ours to see.
@@ -196,7 +196,10 @@ def acts_again_within_s(design: Design, drill: Drill, lease: str) -> float:
     """How long after the fault this lease may have no holder that acts. With a machine etcd's leader may be lost."""
     worst_s = {one.fault: one.worst_s for one in budgets(design, request_interval_s=1 / RATE)}
     own = holder_dies(lease)
-    return worst_s[own] if drill.budget == own else worst_s[own] + worst_s["etcd-leader-death"]
+    if drill.budget == own:
+        return worst_s[own]
+    wait_s = _etcd_wait_s(design)
+    return math.inf if wait_s is None else worst_s[own] + wait_s
 
 
 def as_clients_reach(history: History, drill: Drill) -> History:
@@ -223,6 +226,20 @@ def _served_on_s(history: History) -> float:
     return max(dark, default=history.fault.t) - history.fault.t
 
 
+def _etcd_came_back_s(history: History, within_s: float) -> float:
+    """An apiserver whose etcd answers again in time serves on; when that ends once more, it has as long again."""
+    fault = history.fault
+    if fault is None:
+        return 0.0
+    ended_at, came_back = fault.t, False
+    for one in history.between(fault.t, _mended(history, math.inf).t).observed(ETCD_LEADER):
+        if one.machine == fault.machine and one.value:
+            came_back = came_back or one.t - ended_at <= within_s
+        elif one.machine == fault.machine and came_back:
+            ended_at, came_back = one.t, False
+    return ended_at - fault.t
+
+
 def _sessions_end_s(design: Design) -> float:
     """Whoever only waits, on an apiserver that is lost, is told when its checks have failed."""
     found = {one.fault: one.worst_s for one in budgets(design, request_interval_s=1 / RATE)}
@@ -230,20 +247,23 @@ def _sessions_end_s(design: Design) -> float:
     return worst_s if math.isfinite(worst_s) else 0.0
 
 
-def _writes_wait_s(design: Design, limit_s: float) -> float | None:
-    """Whoever loses a machine or an apiserver may lose etcd's leader with it. None: nothing bounds it."""
+def _etcd_wait_s(design: Design) -> float | None:
+    """Whoever loses a machine or an apiserver may lose etcd's leader with it; no apiserver that is left is without its
+    own member then. None: nothing bounds it.
+    """
     election = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}.get("etcd-leader-death")
-    if election is None or not math.isfinite(election.worst_s) or not math.isfinite(limit_s):
+    if election is None or not math.isfinite(election.worst_s):
         return None
-    return max(limit_s, election.worst_s)
+    elected_s = sum(link.worst_s for link in election.links if link.name not in ONE_APISERVER)
+    return max(elected_s, _sessions_end_s(design))
 
 
 def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:
-    waits_s = _writes_wait_s(design, limit_s)
-    if waits_s is None:
+    wait_s = _etcd_wait_s(design)
+    if wait_s is None or not math.isfinite(limit_s):
         return
     rate = broken.header.config.write_rate if broken.header else 0.0
-    longest_s = waits_s + (2 / rate if rate else 0.0)
+    longest_s = max(limit_s, wait_s) + (2 / rate if rate else 0.0)
     found = availability(
         broken,
         probe="write",

@@ -15,19 +15,20 @@ from haplane.model.cluster import BalancerProgram
 
 @dataclass(frozen=True)
 class _Formulas:
-    """Of one balancer. silent: with how many apiservers there are, and how many of them are lost; hung: with why the
-    apiserver does not answer.
+    """Of one balancer. silent: with how many apiservers there are, and how many of them are lost; hung, unready: with
+    why the apiserver is so.
     """
 
     silent: Callable[[View, int, int], Link]
     refused: Callable[[View], Link]
     hung: Callable[[View, str], Link]
+    unready: Callable[[View, str], Link]
 
 
 _FORMULAS: Mapping[BalancerProgram, _Formulas] = MappingProxyType(
     {
-        BalancerProgram.HAPROXY: _Formulas(haproxy.silent, haproxy.refused, haproxy.hung),
-        BalancerProgram.NGINX: _Formulas(nginx.silent, nginx.refused, nginx.hung),
+        BalancerProgram.HAPROXY: _Formulas(haproxy.silent, haproxy.refused, haproxy.hung, haproxy.unready),
+        BalancerProgram.NGINX: _Formulas(nginx.silent, nginx.refused, nginx.hung, nginx.unready),
     }
 )
 
@@ -46,6 +47,11 @@ def refused(design: Design) -> Link:
 def hung(design: Design, why: str) -> Link:
     """An apiserver takes connections and does not answer."""
     return _worst(design, lambda of, view: of.hung(view, why))
+
+
+def unready(design: Design, why: str) -> Link:
+    """An apiserver says, from now on, that it is not ready."""
+    return _worst(design, lambda of, view: of.unready(view, why))
 
 
 def _worst(design: Design, link: Callable[[_Formulas, View], Link], lost: int = 1) -> Link:

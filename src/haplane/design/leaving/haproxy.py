@@ -7,7 +7,7 @@ interval after the last one has ended).
 from __future__ import annotations
 
 from haplane.components.base import View
-from haplane.components.haproxy import EACH_MS, LATE_MS, LOOK_EVERY_MS, sessions_end_after_ms, timing
+from haplane.components.haproxy import EACH_MS, LATE_MS, LOOK_EVERY_MS, Timing, sessions_end_after_ms, timing
 from haplane.design.link import AVOID, LEAVE, Link
 
 CONNECT = "haproxy.defaults.timeout connect"
@@ -51,6 +51,24 @@ def hung(view: View, why: str) -> Link:
         f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms in which it may only be overloaded "
         f"({EACH_MS} ms for each of its sessions, where there are more than {LATE_MS // EACH_MS}: a herd)"
     )
-    check = "(min(timeout connect, inter) + timeout check)" if balancer.check_connect_ms else "inter"
-    formula = f"inter + fall * {check} + (fall - 1) * fastinter + 1150 ms + timeout connect"
+    formula = f"inter + fall * {_check(balancer)} + (fall - 1) * fastinter + 1150 ms + timeout connect"
     return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
+
+
+def unready(view: View, why: str) -> Link:
+    """It has begun to say that it is not ready: until enough checks have heard that, and its sessions are ended."""
+    balancer = timing(view)
+    one_ms = balancer.check_connect_ms + balancer.check_timeout_ms
+    after_ms = sessions_end_after_ms(balancer.connect_ms) + LOOK_EVERY_MS
+    worst_ms = balancer.interval_ms + one_ms + (balancer.fall - 1) * balancer.fast_interval_ms + after_ms
+    because = (
+        f"{why}; {balancer.fall} checks have to hear it, the first after {balancer.interval_ms:g} ms and the others "
+        f"{balancer.fast_interval_ms:g} ms apart, one of which may wait {one_ms:g} ms in vain; its sessions are ended "
+        f"{after_ms} ms later"
+    )
+    formula = f"inter + {_check(balancer)} + (fall - 1) * fastinter + 150 ms + timeout connect"
+    return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
+
+
+def _check(balancer: Timing) -> str:
+    return "(min(timeout connect, inter) + timeout check)" if balancer.check_connect_ms else "inter"

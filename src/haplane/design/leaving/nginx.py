@@ -50,6 +50,11 @@ def hung(view: View, why: str) -> Link:
     return Link(LEAVE, 0.0, math.inf, because, setting="balancer.by")
 
 
+def unready(view: View, why: str) -> Link:
+    """The same: what it would say nobody hears."""
+    return hung(view, why)
+
+
 def _then(balancer: Timing) -> str:
     return "made to another apiserver" if balancer.passes_on else "closed: its client has to ask again"
 
