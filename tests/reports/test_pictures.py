@@ -50,6 +50,16 @@ def test_every_run_is_a_picture() -> None:
     assert all(size_of(png)[0] == pictures.WIDTH * pictures.DPI for png in drawn.values())
 
 
+def test_many_are_drawn_by_several_processes_and_look_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    many = suite(drill(*[0.1] * (2 * pictures.EACH_DRAWS)))
+    drawn = pictures.drawn(many)
+    assert list(drawn) == [f"power-off-{number}.png" for number in range(1, 2 * pictures.EACH_DRAWS + 1)]
+    last = many.drills[0].runs[-1]
+    assert drawn["power-off-8.png"] == pictures.draw(last, title=f"power-off, run 8: {last.outcome}")
+
+
 def test_each_row_that_was_observed_makes_the_picture_higher() -> None:
     pytest.importorskip("matplotlib")
     seen = [Observation(START, f"cp{number}", "vip", "held $x") for number in range(3)]

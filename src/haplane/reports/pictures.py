@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 from haplane.model.errors import UsageError
@@ -25,26 +29,50 @@ WIDTH, ROW, AROUND, DPI = 10.0, 0.36, 1.3, 160  # inches, and dots per inch
 LETTERS = 40  # of a row's name
 
 
+# One takes half a second or more, and so does the start of a process that draws.
+EACH_DRAWS = 4
+
+
 def drawn(report: SuiteReport) -> dict[str, bytes]:
-    """File name -> PNG, one for each run. Raises UsageError without matplotlib."""
-    return {
-        picture_file(drill.name, number): draw(run, title=f"{drill.name}, run {number}: {run.outcome}")
+    """File name -> PNG, one for each run, on all processors. Raises UsageError without matplotlib."""
+    _require_matplotlib()
+    runs = {
+        picture_file(drill.name, number): (run, f"{drill.name}, run {number}: {run.outcome}")
         for drill in report.drills
         for number, run in enumerate(drill.runs, start=1)
     }
+    processes = min(os.cpu_count() or 1, len(runs) // EACH_DRAWS)
+    if processes < 2:
+        return _drawn_here(runs)
+    names = list(runs)
+    parts = [{name: runs[name] for name in names[number::processes]} for number in range(processes)]
+    # What was started by fork would share this one's threads and locks.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        pictures = {name: png for part in pool.map(_drawn_here, parts) for name, png in part.items()}
+    return {name: pictures[name] for name in names}
 
 
-def draw(run: Run, *, title: str) -> bytes:
-    """The time around the fault as PNG. Raises UsageError without matplotlib."""
+def _drawn_here(runs: Mapping[str, tuple[Run, str]]) -> dict[str, bytes]:
+    return {name: draw(run, title=title) for name, (run, title) in runs.items()}
+
+
+def _require_matplotlib() -> None:
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise UsageError(
             "pictures need matplotlib, which is not installed",
             why=str(error),
             hint="pip install 'haplane[pictures]'",
         ) from None
+
+
+def draw(run: Run, *, title: str) -> bytes:
+    """The time around the fault as PNG. Raises UsageError without matplotlib."""
+    _require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     timeline = views(run)[0].timeline
     rows = len(timeline.probes) + len(timeline.observed)
     figure = Figure(figsize=(WIDTH, AROUND + rows * ROW), dpi=DPI, layout="constrained")
