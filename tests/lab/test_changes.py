@@ -273,6 +273,57 @@ def test_a_late_apiserver_that_answers_again_has_kept_its_sessions(cluster: LabU
     assert first_end(cluster, 30, hangs_s=5, within_s=12, reloaded=True) == math.inf
 
 
+# Connections that say nothing, made again when they end: "connected" once all are made; later how many ended within the
+# time, and how many of those that were made since the first of them.
+BACK = """
+import asyncio, sys, time
+ended, again = [], []
+async def stay():
+    while True:
+        reader, writer = await asyncio.open_connection(sys.argv[1], 8443)
+        made.append(1)
+        since = time.monotonic()
+        try:
+            await reader.read(1)
+        except OSError:
+            pass
+        (again if ended and since > ended[0] else ended).append(time.monotonic())
+        writer.close()
+made = []
+async def main():
+    count = int(sys.argv[2])
+    tasks = []
+    for _ in range(count):
+        tasks.append(asyncio.create_task(stay()))
+        await asyncio.sleep(0.002)
+    while len(made) < count:
+        await asyncio.sleep(0.01)
+    print("connected", flush=True)
+    await asyncio.sleep(float(sys.argv[3]))
+    print(len(ended), len(again), flush=True)
+    for task in tasks:
+        task.cancel()
+asyncio.run(main())
+"""
+
+
+def test_who_is_told_that_an_apiserver_died_does_not_come_back_to_it(cluster: LabUnderTest) -> None:
+    """Its connections end before it stops to listen, and for a moment it is the one with the fewest."""
+    status = cluster.status()
+    vip, holder = status["vip"]["address"], status["vip"]["holders"][0]
+    dies = next(name for name in NODES if name != holder)
+    # One that has just come back is given fewer connections for 10 s (slowstart).
+    time.sleep(12)
+    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", BACK, str(vip), "600", "3"]
+    clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert clients.stdout and clients.stdout.readline().strip() == "connected"
+    cluster.inside(dies, "kill -KILL $(pidof kube-apiserver)")
+    told, again = map(int, clients.communicate(timeout=60)[0].split())
+    wait_until_whole(cluster)
+    assert told > 150, f"{told} of 600 were told"
+    assert again < told / 10, f"{again} were told twice, {told} once"
+
+
 # One line per look: when, and the local ports of the kubelet's connections to the endpoint.
 LOOK_AT_KUBELET = """
 for i in $(seq 200); do

@@ -5,7 +5,8 @@
 -- back at once, and the next one would be late. One that has just answered again loses nothing.
 local LOOK_EVERY_MS, AFTER_MS = 50, 200
 local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = 1000, 5, 10000, 10
-local down_ms = {}
+local LOST_MANY, LOST_PART, AVOIDED_MS = 4, 4, 1000
+local down_ms, had, avoided, avoided_ms = {}, {}, nil, 0
 local function is(seen, status) return string.sub(seen.status, 1, string.len(status)) == status end
 local function is_steady(seen) return seen.status == "UP" and (tonumber(seen.lastchg) or 0) >= STEADY_S end
 core.register_task(function()
@@ -28,6 +29,29 @@ core.register_task(function()
         may_end = false
       end
       if may_end and down_ms[name] >= after_ms and sessions > 0 then server:shut_sess() end
+      -- Half of what is lost is forgotten at each look.
+      had[name] = math.max(sessions, ((had[name] or 0) + sessions) / 2)
+    end
+    if avoided then
+      avoided_ms = avoided_ms + LOOK_EVERY_MS
+      if avoided_ms >= AVOIDED_MS then
+        avoided:set_weight("100%")
+        avoided = nil
+      end
+    end
+  end
+end)
+-- When a process dies its connections are closed one after the other, the newest first and the listener last. Whoever
+-- was connected comes back at once, and leastconn would send them all to where there are fewer now. So one that loses
+-- many within a moment is left alone until its checks have said what it is; never two, and never the only one.
+core.register_action("leave_the_dying", { "tcp-req" }, function(txn)
+  if avoided or txn.f:nbsrv("apiservers") < 2 then return end
+  for name, server in pairs(core.backends["apiservers"].servers) do
+    local lost = (had[name] or 0) - txn.f:srv_conn("apiservers/" .. name)
+    if lost >= LOST_MANY and lost * LOST_PART >= had[name] then
+      server:set_weight("0%")
+      avoided, avoided_ms = server, 0
+      return
     end
   end
 end)
