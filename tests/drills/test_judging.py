@@ -89,6 +89,15 @@ def test_a_return_is_judged_when_its_moment_is_hardly_known() -> None:
     assert outcomes(History(tuple(map(vague, history().events))))["return"] is Outcome.HELD
 
 
+def test_a_machine_that_was_dark_only_just_before_it_came_back_has_a_return() -> None:
+    shut = [
+        replace(event, what="shutdown") if isinstance(event, Mark) and event.what == "power-off" else event
+        for event in history((17.0, 17.2)).events
+    ]
+    found = outcomes(History((*shut, Mark(ON - 3.9, "power-off", "cp1"))))
+    assert found["return"] is Outcome.VIOLATED, "10 requests were refused"
+
+
 def test_a_cluster_that_is_whole_too_late_is_told() -> None:
     late = History(
         tuple(

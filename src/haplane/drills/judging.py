@@ -100,7 +100,9 @@ def mended(history: History) -> History:
     mark = _mended(history, end)
     # Restoring power may take long, and was done at some time meanwhile.
     part = history.between(max(start, mark.t - mark.error - SETTLED_S), end)
-    marks = (replace(mark, what="return") if mark.what in (POWER_ON, HEAL) else mark for mark in part.of(Mark))
+    # What came before is of the fault: that a machine which shuts down is dark may be seen only just before.
+    marks = (one for one in part.of(Mark) if one.t >= mark.t)
+    marks = (replace(one, what="return") if one.what in (POWER_ON, HEAL) else one for one in marks)
     return History((*(event for event in part.events if not isinstance(event, Mark)), *marks))
 
 
