@@ -34,7 +34,8 @@ def silent(view: View, apiservers: int, lost: int) -> Link:
 def refused(view: View) -> Link:
     wait_s = min(timing(view).connect_ms / 1000, 1.0)
     because = (
-        f"its kernel refuses at once; HAProxy takes it out and may wait {wait_s * 1000:.0f} ms before the next one"
+        "its kernel refuses once the process is gone, and nobody new is sent there from when its connections end; "
+        f"HAProxy takes it out then, and may wait {wait_s * 1000:.0f} ms before the next one"
     )
     return Link(AVOID, 0.0, wait_s, because, "min(timeout connect, 1 s)", CONNECT)
 
