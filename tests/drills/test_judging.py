@@ -154,8 +154,8 @@ def watched(*, silent_s: float = 0.003) -> History:
 def test_a_watch_has_the_time_to_be_told_and_that_of_a_write() -> None:
     election = next(one for one in budgets(DESIGN, request_interval_s=0.02) if one.fault == "etcd-leader-death")
     elected_s = sum(link.worst_s for link in election.links if link.name != LEAVE)
-    hung = next(one for one in budgets(DESIGN, request_interval_s=0.02) if one.fault == "apiserver-hang")
-    limit_s = BUDGET.worst_s + judging.TOLD_AFTER_S + max(elected_s, hung.worst_s)
+    # An apiserver that is lost is left after 2.8 s, one without etcd after 4.05 s.
+    limit_s = BUDGET.worst_s + judging.TOLD_AFTER_S + max(elected_s, 2.8)
     assert outcomes(watched())["watch-sees-all"] is Outcome.HELD
     assert outcomes(watched(silent_s=limit_s - 0.01))["watch-sees-all"] is Outcome.HELD
     assert outcomes(watched(silent_s=limit_s + 0.01))["watch-sees-all"] is Outcome.VIOLATED

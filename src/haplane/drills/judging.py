@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from haplane.design.budget import ONE_APISERVER, Budget, budgets, holder_acts_s, holder_dies
+from haplane.design.budget import Budget, budgets, holder_acts_s, holder_dies
 from haplane.design.design import Design
+from haplane.design.link import LEAVE
 from haplane.drills.catalogue import RATE, Drill, find
 from haplane.drills.checkers import Verdict, availability, budget_held, recovered
 from haplane.drills.holders import single_holder, vip_moved
@@ -250,14 +251,17 @@ def _sessions_end_s(design: Design) -> float:
 
 
 def _etcd_wait_s(design: Design) -> float | None:
-    """Whoever loses a machine or an apiserver may lose etcd's leader with it; no apiserver that is left is without its
-    own member then. None: nothing bounds it.
+    """Whoever loses a machine or an apiserver may lose etcd's leader with it. An apiserver that is lost is left sooner
+    than one that has only lost its etcd. None: nothing bounds it.
     """
-    election = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}.get("etcd-leader-death")
+    found = {one.fault: one for one in budgets(design, request_interval_s=1 / RATE)}
+    election = found.get("etcd-leader-death")
     if election is None or not math.isfinite(election.worst_s):
         return None
-    elected_s = sum(link.worst_s for link in election.links if link.name not in ONE_APISERVER)
-    return max(elected_s, _sessions_end_s(design))
+    elected_s = sum(link.worst_s for link in election.links if link.name != LEAVE)
+    if all(link.name != LEAVE for link in election.links):
+        return elected_s
+    return max(elected_s, *(link.worst_s for link in found["apiserver-hang"].links if link.name == LEAVE))
 
 
 def _writes(broken: History, design: Design, drill: Drill, limit_s: float) -> Iterator[Verdict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import multiprocessing
 import os
@@ -58,7 +59,7 @@ def _drawn_here(runs: Mapping[str, tuple[Run, str]]) -> dict[str, bytes]:
 
 def _require_matplotlib() -> None:
     try:
-        import matplotlib  # noqa: F401
+        importlib.import_module("matplotlib")
     except ImportError as error:
         raise UsageError(
             "pictures need matplotlib, which is not installed",
