@@ -69,9 +69,8 @@ def test_every_balancer_is_a_peer_and_knows_its_own_name() -> None:
         assert f"  peer {name} {address}:10240\n" in text
 
 
-def test_only_connections_to_a_vip_are_remembered() -> None:
-    assert "track-sc0 src,concat(:,sess.port) table clients if { dst 192.0.2.100 }\n" in haproxy_config(three_nodes())
-    assert "if { dst 192.0.2.100 2001:db8::100 }\n" in haproxy_config(dual_stack())
+def test_whoever_connects_is_remembered() -> None:
+    assert "track-sc0 src,concat(:,sess.port) table clients\n" in haproxy_config(three_nodes())
     assert "  peer cp1 [2001:db8::11]:10240\n" in haproxy_config(dual_stack())
 
 

@@ -211,6 +211,48 @@ def test_clients_that_only_wait_are_told_when_the_holder_of_the_vip_dies(cluster
     wait_until_whole(cluster)
 
 
+# Connections from port 20000, one after the other, that wait until they are told: "connected", "told", and so on.
+SAME_PORT = """
+import socket, struct, sys
+for _ in range(2):
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        one.settimeout(30)
+        one.bind(("", 20000))
+        one.connect((sys.argv[1], 8443))
+        print("connected", flush=True)
+        try:
+            one.recv(1)
+        except OSError as error:
+            assert "reset" in str(error), error
+    print("told", flush=True)
+"""
+
+
+def test_a_client_that_uses_a_port_again_is_known_as_before(cluster: LabUnderTest) -> None:
+    """Where it was told, Linux has seen our segment to it before its own, and calls it the one that was called."""
+    vip = cluster.status()["vip"]["address"]
+    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", SAME_PORT, str(vip)]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert client.stdout
+    open_here = "echo show table clients data.conn_cur gt 0 | socat -t 2 - UNIX-CONNECT:/run/haproxy/admin.sock"
+    try:
+        for _ in range(2):
+            assert client.stdout.readline().strip() == "connected"
+            # Marks come within 2 s, and are replicated.
+            time.sleep(4)
+            holder = cluster.status()["vip"]["holders"][0]
+            assert cluster.inside(holder, open_here).count(":20000 ") == 1
+            cluster.inside(holder, "systemctl stop keepalived")
+            cluster.inside(holder, "systemctl start keepalived")
+            assert client.stdout.readline().strip() == "told"
+            wait_until_whole(cluster)
+    finally:
+        client.kill()
+        client.wait()
+
+
 # Connections that say nothing at all: "connected" once all are made, then when the first of them ended.
 MANY = """
 import asyncio, resource, sys, time
@@ -273,55 +315,51 @@ def test_a_late_apiserver_that_answers_again_has_kept_its_sessions(cluster: LabU
     assert first_end(cluster, 30, hangs_s=5, within_s=12, reloaded=True) == math.inf
 
 
-# Connections that say nothing, made again when they end: "connected" once all are made; later how many ended within the
-# time, and how many of those that were made since the first of them.
+# Connections that say nothing, made again when they end: "connected" once all are made.
 BACK = """
-import asyncio, sys, time
-ended, again = [], []
+import asyncio, sys
+made = []
 async def stay():
     while True:
         reader, writer = await asyncio.open_connection(sys.argv[1], 8443)
         made.append(1)
-        since = time.monotonic()
-        try:
-            await reader.read(1)
-        except OSError:
-            pass
-        (again if ended and since > ended[0] else ended).append(time.monotonic())
+        await reader.read(1)
         writer.close()
-made = []
 async def main():
     count = int(sys.argv[2])
-    tasks = []
-    for _ in range(count):
-        tasks.append(asyncio.create_task(stay()))
-        await asyncio.sleep(0.002)
+    tasks = [asyncio.create_task(stay()) for _ in range(count)]
     while len(made) < count:
         await asyncio.sleep(0.01)
     print("connected", flush=True)
-    await asyncio.sleep(float(sys.argv[3]))
-    print(len(ended), len(again), flush=True)
-    for task in tasks:
-        task.cancel()
+    await asyncio.wait(tasks, timeout=float(sys.argv[3]))
 asyncio.run(main())
 """
+# Ends all sessions of one apiserver; its sessions and its weight before, and 0.2, 0.5 and 2 s later.
+END_SESSIONS = """
+ask="socat -t 2 - UNIX-CONNECT:/run/haproxy/admin.sock"
+look() {{ echo show stat | $ask | awk -F, '$1 == "apiservers" && $2 == "{name}" {{print $5, $19}}'; }}
+look
+echo shutdown sessions server apiservers/{name} | $ask > /dev/null
+sleep 0.2; look; sleep 0.3; look; sleep 1.5; look"""
 
 
-def test_who_is_told_that_an_apiserver_died_does_not_come_back_to_it(cluster: LabUnderTest) -> None:
-    """Its connections end before it stops to listen, and for a moment it is the one with the fewest."""
+def test_an_apiserver_that_loses_its_sessions_gets_no_new_ones_for_a_second(cluster: LabUnderTest) -> None:
+    """One that dies loses them before it stops to listen, and is then the one with the fewest (leastconn)."""
     status = cluster.status()
     vip, holder = status["vip"]["address"], status["vip"]["holders"][0]
-    dies = next(name for name in NODES if name != holder)
+    loses = next(name for name in NODES if name != holder)
     # One that has just come back is given fewer connections for 10 s (slowstart).
     time.sleep(12)
-    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", BACK, str(vip), "600", "3"]
+    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", BACK, str(vip), "600", "4"]
     clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert clients.stdout and clients.stdout.readline().strip() == "connected"
-    cluster.inside(dies, "kill -KILL $(pidof kube-apiserver)")
-    told, again = map(int, clients.communicate(timeout=60)[0].split())
-    wait_until_whole(cluster)
-    assert told > 150, f"{told} of 600 were told"
-    assert again < told / 10, f"{again} were told twice, {told} once"
+    seen = cluster.inside(holder, END_SESSIONS.format(name=loses)).splitlines()
+    clients.communicate(timeout=60)
+    before, soon, later, after = (tuple(map(int, line.split())) for line in seen)
+    assert before[0] > 150 and before[1] > 0, seen
+    for sessions, weight in (soon, later):
+        assert sessions < before[0] / 2 and weight == 0, seen
+    assert after[1] == before[1], seen
 
 
 # One line per look: when, and the local ports of the kubelet's connections to the endpoint.

@@ -348,13 +348,14 @@ def haproxy_settings(view: View) -> Settings:
     """What HAProxy needs besides in `global` and in the frontend of the endpoint."""
     if not _is_used_on(view):
         return {"global": {}, "frontend": {}}
-    vips = " ".join(str(vip.ip) for vip in view.cluster.endpoint.vips)
     return {
         "global": {"localpeer": Setting(view.machine.name, "its name among the balancers")},
         "frontend": {
             "tcp-request connection set-var(sess.port)": Setting("src_port"),
+            # Not only where `dst` is the VIP: on a port that was told here before, Linux says it is the client
+            # (SO_ORIGINAL_DST; conntrack saw our segment to it first). To be told for nothing harms nobody.
             "tcp-request connection track-sc0": Setting(
-                f"src,concat(:,sess.port) table clients if {{ dst {vips} }}",
+                "src,concat(:,sess.port) table clients",
                 "whoever holds the VIP next can tell these clients that it has moved",
             ),
         },
