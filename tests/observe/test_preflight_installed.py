@@ -195,7 +195,11 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("keepalived-alike", {"keepalived_version": (2, 3, 1)}, "passed"),
     ("keepalived-alike", {"keepalived_file": ""}, "not tried"),
     ("readyz-open", {"readyz": "401"}, "error"),
-    ("readyz-open", {"readyz": "403"}, "error"),
+    ("readyz-open", {"readyz": "403", "readyz_administrator": "200"}, "error"),
+    # Roles are not read yet.
+    ("readyz-open", {"readyz": "403", "readyz_administrator": "403"}, "not tried"),
+    ("readyz-open", {"readyz": "403", "readyz_administrator": "500"}, "not tried"),
+    ("readyz-open", {"readyz": "403"}, "not tried"),
     ("readyz-open", {"readyz": "500"}, "passed"),
     ("readyz-open", {"readyz": "000"}, "not tried"),
     ("readyz-open", {"readyz": "404"}, "not tried"),
@@ -573,6 +577,7 @@ unit\tAfter\thaproxy.service network-online.target
 unit\tLoadState\tloaded
 sha256\t21d2e88abe4d\t/etc/kubernetes/pki/sa.pub
 encryption\t/etc/kubernetes/encryption.yaml\t0815  -
+readyz_administrator\t500
 readyz\t200
 rules\tnft\tCg==
 selinux\tEnforcing\thaproxy_connect_any --> off
@@ -593,6 +598,7 @@ def test_what_is_installed_is_read() -> None:
     assert found.unit["After"] == "haproxy.service network-online.target"
     assert found.digests == {"/etc/kubernetes/pki/sa.pub": "21d2e88abe4d"}
     assert found.encryption == Encryption("/etc/kubernetes/encryption.yaml", "0815")
+    assert (found.readyz, found.readyz_administrator) == ("200", "500")
     assert found.rules == {"nft": "\n"}
     assert (found.selinux, found.haproxy_connects, found.apparmor) == ("Enforcing", False, True)
     assert found.denied == ('apparmor="DENIED" operation="open" comm="haproxy"',)

@@ -11,17 +11,13 @@ from typing import Any
 from haplane.components import addons, balancer_watch, etcd, etcd_watch, haproxy, keepalived, waiting
 from haplane.components.balancer import balancer_of
 from haplane.components.base import join_host_port
+from haplane.components.kubernetes import AS_ADMINISTRATOR, PKI
 from haplane.model.bundle import Addon
 from haplane.model.cluster import APISERVER_PORT, Cluster, Cni, Machine
 from haplane.model.errors import HaplaneError
 from haplane.transport.ssh import Fleet, Remote, Unreachable
 
 LEASES = ("kube-controller-manager", "kube-scheduler")
-PKI = "/etc/kubernetes/pki"
-# The apiserver's client certificate for kubelets may do what administrators may; curl starts ten times quicker than
-# kubectl.
-_CLIENT = f"{PKI}/apiserver-kubelet-client"
-AS_ADMINISTRATOR = f"curl --silent --cacert {PKI}/ca.crt --cert {_CLIENT}.crt --key {_CLIENT}.key"
 # A lease that was not renewed for longer than its duration has no holder, whatever it says.
 LEASE_FRESH_S = 15
 

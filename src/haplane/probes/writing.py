@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
+from haplane.components.kubernetes import AS_ADMINISTRATOR
 from haplane.model.cluster import APISERVER_PORT
 from haplane.model.errors import HaplaneError
-from haplane.observe.status import AS_ADMINISTRATOR
 from haplane.probes.prober import LEASES, LEASES_NAMESPACE, NAMESPACE, PAGE, PART, PARTS, configmaps
 from haplane.probes.running import FOLDER, TOKEN_FILE
 from haplane.transport.ssh import Completed, Remote

@@ -97,7 +97,10 @@ def bind_possible(seen: Seen) -> Iterator[Said]:
 def readyz_open(seen: Seen) -> Iterator[Said]:
     for name, probe in seen.machines.items():
         status = probe.installed.readyz
-        if status in ("401", "403"):
+        if status == "403" and probe.installed.readyz_administrator != "200":
+            # It forbids everything until it has read the roles; with its member of etcd not joined yet, for minutes.
+            yield NotTried(name, "its apiserver answers 403, and is not ready for an administrator either")
+        elif status in ("401", "403"):
             yield Trouble(name, f"its apiserver answers {status} to /readyz without credentials")
         elif not status:
             yield NotTried(name, "curl is not there to ask")

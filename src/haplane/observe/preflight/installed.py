@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from haplane.components import keepalived
 from haplane.components.balancer import balancer_of
 from haplane.components.base import CALM, join_host_port
+from haplane.components.kubernetes import AS_ADMINISTRATOR, PKI
 from haplane.design.design import Design
 from haplane.model.cluster import APISERVER_PORT, Machine, Role
 from haplane.observe.preflight.probe import Access, Checked, Encryption, Installed
 
-PKI = "/etc/kubernetes/pki"
 # What all control-plane machines have in common.
 SHARED_KEYS = tuple(f"{PKI}/{name}" for name in ("ca.crt", "front-proxy-ca.crt", "sa.pub", "etcd/ca.crt"))
 KEEPALIVED_FILE = keepalived.CONFIG_FILE
@@ -100,7 +100,11 @@ def command(design: Design, machine: Machine) -> str:
     components = design.components(machine.name)
     files = [file.path for name in COMPONENTS if name in components for file in components[name].files]
     url = f"https://{join_host_port(machine.address, APISERVER_PORT)}/readyz"
-    ask = f"curl --silent --insecure --noproxy '*' --max-time 3 --output /dev/null --write-out '%{{http_code}}' {url}"
+    status = f"--noproxy '*' --max-time 3 --output /dev/null --write-out '%{{http_code}}' {url}"
+    # The administrator first: an apiserver that was ready before the other was asked knows what anonymous may do.
+    ask = (
+        f'say readyz_administrator "$({AS_ADMINISTRATOR} {status})"; say readyz "$(curl --silent --insecure {status})"'
+    )
     balancer = balancer_of(design.cluster)
     replaced = {
         "MOST": str(MOST_BYTES),
@@ -110,7 +114,7 @@ def command(design: Design, machine: Machine) -> str:
         "BALANCER_TEST": balancer.config_test.command if balancer else "true",
         "FILES": " ".join(map(shlex.quote, (*files, *SHARED_KEYS))),
         "LATE": _LATE if machine in design.cluster.etcd_members else "",
-        "READYZ": f'command -v curl >/dev/null && say readyz "$({ask})"' if Role.CONTROL_PLANE in machine.roles else "",
+        "READYZ": f"command -v curl >/dev/null && {{ {ask}; }}" if Role.CONTROL_PLANE in machine.roles else "",
     }
     return re.sub("@([A-Z_]+)@", lambda found: replaced[found[1]], _SCRIPT)
 
@@ -149,6 +153,7 @@ def parse(output: str) -> Installed:
         digests={path: digest for digest, path in rows("sha256", 2)},
         encryption=Encryption(encryption[0], encryption[1].split(" ")[0]) if encryption else None,
         readyz=one("readyz"),
+        readyz_administrator=one("readyz_administrator"),
         rules={tool: _text(text) for tool, text in rows("rules", 2)},
         selinux=selinux[0],
         haproxy_connects={"on": True, "off": False}.get(selinux[1].rpartition("> ")[2]),

@@ -156,10 +156,10 @@ class Installed:
     and of the folders above them. accounts: users and groups that it names -> whether they exist. unit: property of
     keepalived.service -> value. tests: program -> what it says of its configuration. digests: path -> sha256.
     encryption: None where there is no apiserver. readyz: the HTTP status for somebody without credentials, empty if
-    nobody was asked, 000 if nobody answered. rules: nft, iptables or ip6tables -> the ruleset. selinux: Enforcing,
-    Permissive, Disabled, empty where there is none; haproxy_connects: its boolean, None if there is none. denied: log
-    lines of the last day about balancers and keepalived, None if nobody could look. late_heartbeat_ms: as MachineFacts
-    has it, None where etcd has no log.
+    nobody was asked, 000 if nobody answered; readyz_administrator: the same for an administrator, just before. rules:
+    nft, iptables or ip6tables -> the ruleset. selinux: Enforcing, Permissive, Disabled, empty where there is none;
+    haproxy_connects: its boolean, None if there is none. denied: log lines of the last day about balancers and
+    keepalived, None if nobody could look. late_heartbeat_ms: as MachineFacts has it, None where etcd has no log.
     """
 
     programs: frozenset[str] = frozenset()
@@ -172,6 +172,7 @@ class Installed:
     digests: Mapping[str, str] = field(default_factory=dict)
     encryption: Encryption | None = None
     readyz: str = ""
+    readyz_administrator: str = ""
     rules: Mapping[str, str] = field(default_factory=dict)
     selinux: str = ""
     haproxy_connects: bool | None = None

@@ -12,11 +12,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from haplane.components.etcd import PKI as ETCD_PKI
 from haplane.components.etcd import leaves
-from haplane.components.kubernetes import certificate_names
+from haplane.components.kubernetes import PKI, certificate_names
 from haplane.design.hazards.finding import Severity
 from haplane.model.roles import control_plane, etcd_members, managed
 from haplane.observe.preflight.check import NotTried, Said, Seen, Trouble, check
-from haplane.observe.preflight.installed import PKI, SHARED_KEYS
+from haplane.observe.preflight.installed import SHARED_KEYS
 from haplane.observe.preflight.probe import Host, Part
 
 # etcd's FAQ: p99 of fdatasync below 10 ms.
