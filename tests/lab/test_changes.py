@@ -315,13 +315,16 @@ def test_a_late_apiserver_that_answers_again_has_kept_its_sessions(cluster: LabU
     assert first_end(cluster, 30, hangs_s=5, within_s=12, reloaded=True) == math.inf
 
 
-# Connections that say nothing, made again when they end: "connected" once all are made.
+# Connections that say nothing (after a TLS handshake, if asked), and again when they end. "connected": all are made.
 BACK = """
-import asyncio, sys
+import asyncio, ssl, sys
 made = []
+context = ssl.create_default_context() if sys.argv[4:] == ["tls"] else None
+if context:
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 async def stay():
     while True:
-        reader, writer = await asyncio.open_connection(sys.argv[1], 8443)
+        reader, writer = await asyncio.open_connection(sys.argv[1], 8443, ssl=context)
         made.append(1)
         await reader.read(1)
         writer.close()
@@ -360,6 +363,52 @@ def test_an_apiserver_that_loses_its_sessions_gets_no_new_ones_for_a_second(clus
     assert weight_soon == 0 and weight_later == weight, seen
     # All 600 are connected again by then.
     assert max(soon, later) < had / 2, seen
+
+
+# TLS connections, one each 20 ms; how many had no answer within 1.5 s.
+UNANSWERED = """
+import asyncio, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+async def ask():
+    try:
+        writer = (await asyncio.wait_for(asyncio.open_connection(sys.argv[1], 8443, ssl=context), 1.5))[1]
+    except (OSError, TimeoutError):
+        return 1
+    writer.close()
+    return 0
+async def main():
+    tasks = []
+    for _ in range(int(sys.argv[2])):
+        tasks.append(asyncio.create_task(ask()))
+        await asyncio.sleep(0.02)
+    print(sum(await asyncio.gather(*tasks)))
+asyncio.run(main())
+"""
+
+
+def test_an_apiserver_that_hangs_and_has_few_sessions_does_not_get_all_new_ones(cluster: LabUnderTest) -> None:
+    """As one does that has just come back: leastconn sends it everything, and its checks fail after half a second."""
+    status = cluster.status()
+    vip, holder = str(status["vip"]["address"]), status["vip"]["holders"][0]
+    hangs = next(name for name in NODES if name != holder)
+    client = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c"]
+    with subprocess.Popen([*client, BACK, vip, "300", "8", "tls"], stdout=subprocess.PIPE, text=True) as clients:
+        assert clients.stdout and clients.stdout.readline().strip() == "connected"
+        # They come back to the others; it is left alone for a second.
+        had, *_, (few, weight) = (
+            tuple(map(int, line.split()))
+            for line in cluster.inside(holder, END_SESSIONS.format(name=hangs)).splitlines()
+        )
+        assert had[0] > 70 and few < 30 and weight > 0, (had, few, weight)
+        cluster.inside(hangs, "kill -STOP $(pidof kube-apiserver)")
+        try:
+            done = subprocess.run([*client, UNANSWERED, vip, "25"], capture_output=True, text=True, timeout=30)
+        finally:
+            cluster.inside(hangs, "kill -CONT $(pidof kube-apiserver)")
+    # Without the rule: each of them.
+    assert int(done.stdout) < 12, done
+    wait_until_whole(cluster)
 
 
 # One line per look: when, and the local ports of the kubelet's connections to the endpoint.

@@ -6,9 +6,24 @@
 local LOOK_EVERY_MS, AFTER_MS = 50, 200
 local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = 1000, 5, 10000, 10
 local LOST_MANY, LOST_PART, AVOIDED_MS = 4, 4, 1000
-local down_ms, had, avoided, avoided_ms = {}, {}, nil, 0
+local OWES_MANY, SILENT_MS = 3, 40
+local down_ms, had, avoided, avoided_ms, until_it_answers = {}, {}, nil, 0, false
+-- When each last answered somebody new, and how many sessions it had then.
+local answered_ms, had_then = {}, {}
+local function now_ms()
+  local now = core.now()
+  return now.sec * 1000 + now.usec / 1000
+end
 local function is(seen, status) return string.sub(seen.status, 1, string.len(status)) == status end
 local function is_steady(seen) return seen.status == "UP" and (tonumber(seen.lastchg) or 0) >= STEADY_S end
+local function avoid(name, server, is_silent)
+  server:set_weight("0%")
+  avoided, avoided_ms, until_it_answers = {name = name, server = server}, 0, is_silent
+end
+local function avoid_nobody()
+  avoided.server:set_weight("100%")
+  avoided = nil
+end
 core.register_task(function()
   while true do
     core.msleep(LOOK_EVERY_MS)
@@ -34,24 +49,31 @@ core.register_task(function()
     end
     if avoided then
       avoided_ms = avoided_ms + LOOK_EVERY_MS
-      if avoided_ms >= AVOIDED_MS then
-        avoided:set_weight("100%")
-        avoided = nil
-      end
+      -- UP 2/4: its checks fail, and it is not known yet what it is.
+      if avoided_ms >= AVOIDED_MS and not is(seen[avoided.name], "UP ") then avoid_nobody() end
     end
   end
 end)
 -- When a process dies its connections are closed one after the other, the newest first and the listener last. Whoever
 -- was connected comes back at once, and leastconn would send them all to where there are fewer now. So one that loses
--- many within a moment is left alone until its checks have said what it is; never two, and never the only one.
-core.register_action("leave_the_dying", { "tcp-req" }, function(txn)
+-- many within a moment is left alone until its checks have said what it is. So is one that hangs: its kernel takes what
+-- leastconn sends to one that has few, just back, and nobody gets an answer; until it gives one. Where another owes as
+-- many answers the machines are only busy. Never two, and never the only one.
+core.register_action("leave_alone", { "tcp-req" }, function(txn)
   if avoided or txn.f:nbsrv("apiservers") < 2 then return end
+  local silent = {}
   for name, server in pairs(core.backends["apiservers"].servers) do
-    local lost = (had[name] or 0) - txn.f:srv_conn("apiservers/" .. name)
-    if lost >= LOST_MANY and lost * LOST_PART >= had[name] then
-      server:set_weight("0%")
-      avoided, avoided_ms = server, 0
-      return
-    end
+    local sessions = txn.f:srv_conn("apiservers/" .. name)
+    local lost = (had[name] or 0) - sessions
+    if lost >= LOST_MANY and lost * LOST_PART >= had[name] then return avoid(name, server, false) end
+    local is_asked = sessions - (had_then[name] or 0) >= OWES_MANY
+    if is_asked and now_ms() - (answered_ms[name] or 0) >= SILENT_MS then table.insert(silent, name) end
   end
+  if #silent == 1 then avoid(silent[1], core.backends["apiservers"].servers[silent[1]], true) end
+end)
+core.register_action("answered", { "tcp-res" }, function(txn)
+  local name = txn.f:srv_name()
+  if not name then return end
+  answered_ms[name], had_then[name] = now_ms(), txn.f:srv_conn("apiservers/" .. name)
+  if avoided and avoided.name == name and until_it_answers then avoid_nobody() end
 end)
