@@ -284,6 +284,8 @@ def first_end(cluster: LabUnderTest, connections: int, *, hangs_s: float, within
     command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", MANY]
     clients = subprocess.Popen([*command, str(vip), str(connections), str(within_s)], stdout=subprocess.PIPE, text=True)
     assert clients.stdout and clients.stdout.readline().strip() == "connected"
+    # Who says nothing is connected to an apiserver after 0.1 s.
+    time.sleep(0.5)
     if not reloaded:
         began = time.time()
     cluster.inside(late, "kill -STOP $(pidof kube-apiserver)")
@@ -353,7 +355,7 @@ def test_an_apiserver_that_loses_its_sessions_gets_no_new_ones_for_a_second(clus
     loses = next(name for name in NODES if name != holder)
     # One that has just come back is given fewer connections for 10 s (slowstart).
     time.sleep(12)
-    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", BACK, str(vip), "600", "4"]
+    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", BACK, str(vip), "600", "4", "tls"]
     clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert clients.stdout and clients.stdout.readline().strip() == "connected"
     seen = cluster.inside(holder, END_SESSIONS.format(name=loses)).splitlines()

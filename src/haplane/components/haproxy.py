@@ -60,6 +60,8 @@ frontend health
 
 frontend api
 {{ frontend }}\
+  # Who has something to ask says so first: TLS begins with the client.
+  tcp-request content set-var(txn.asks) bool(true) if { req.len gt 0 }
   tcp-request content lua.leave_alone
   # All of them failing at once is overload rather than death: asking anyway beats refusing everybody.
   use_backend anyway if { nbsrv(apiservers) eq 0 }
@@ -67,6 +69,7 @@ frontend api
 
 backend apiservers
 {{ backend }}\
+  tcp-response content lua.asked
   tcp-response content lua.answered if { res.len gt 0 }
   http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
   http-check expect status 200
@@ -96,8 +99,8 @@ local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = {{ late_ms }}, {{ each_ms }}
 local LOST_MANY, LOST_PART, AVOIDED_MS = {{ lost_many }}, {{ lost_part }}, {{ avoided_ms }}
 local OWES_MANY, SILENT_MS = {{ owes_many }}, {{ silent_ms }}
 local down_ms, had, avoided, avoided_ms, until_it_answers = {}, {}, nil, 0, false
--- When each last answered somebody new, and how many sessions it had then.
-local answered_ms, had_then = {}, {}
+-- Of each apiserver how many new clients it owes an answer since it last gave one to somebody new, and since when.
+local owed = {}
 local function now_ms()
   local now = core.now()
   return now.sec * 1000 + now.usec / 1000
@@ -110,7 +113,7 @@ local function avoid(name, server, is_silent)
 end
 local function avoid_nobody()
   avoided.server:set_weight("100%")
-  avoided = nil
+  owed[avoided.name], avoided = nil, nil
 end
 core.register_task(function()
   while true do
@@ -123,6 +126,7 @@ core.register_task(function()
     end
     for name, server in pairs(core.backends["apiservers"].servers) do
       down_ms[name] = is(seen[name], "DOWN") and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
+      if down_ms[name] > 0 then owed[name] = nil end
       local after_ms, may_end, sessions = AFTER_MS, others_serve, tonumber(seen[name].scur)
       local check = seen[name].check_status or ""
       if string.find(check, "L[67]TOUT") then
@@ -154,15 +158,24 @@ core.register_action("leave_alone", { "tcp-req" }, function(txn)
     local sessions = txn.f:srv_conn("apiservers/" .. name)
     local lost = (had[name] or 0) - sessions
     if lost >= LOST_MANY and lost * LOST_PART >= had[name] then return avoid(name, server, false) end
-    local is_asked = sessions - (had_then[name] or 0) >= OWES_MANY
-    if is_asked and now_ms() - (answered_ms[name] or 0) >= SILENT_MS then table.insert(silent, name) end
+    local owes = owed[name]
+    if owes and owes.count >= OWES_MANY and now_ms() - owes.since_ms >= SILENT_MS then table.insert(silent, name) end
   end
   if #silent == 1 then avoid(silent[1], core.backends["apiservers"].servers[silent[1]], true) end
+end)
+-- It is called again when there is more to see.
+core.register_action("asked", { "tcp-res" }, function(txn)
+  local name = txn:get_var("txn.asks") and txn.f:srv_name()
+  if not name then return end
+  txn:unset_var("txn.asks")
+  local owes = owed[name] or {count = 0, since_ms = now_ms()}
+  owes.count = owes.count + 1
+  owed[name] = owes
 end)
 core.register_action("answered", { "tcp-res" }, function(txn)
   local name = txn.f:srv_name()
   if not name then return end
-  answered_ms[name], had_then[name] = now_ms(), txn.f:srv_conn("apiservers/" .. name)
+  owed[name] = nil
   if avoided and avoided.name == name and until_it_answers then avoid_nobody() end
 end)
 """
@@ -173,7 +186,7 @@ LATE_MS, EACH_MS, LATE_AT_MOST_MS = 1000, 5, 10_000
 STEADY_S = 10
 # One that has lost so many sessions, and one in so many of all, is left alone for so long: its checks fail sooner.
 LOST_MANY, LOST_PART, AVOIDED_MS = 4, 4, 1000
-# So is one that has taken so many sessions since it last answered one, which is so long ago.
+# So is one that owes so many new clients an answer, the first of them for so long.
 OWES_MANY, SILENT_MS = 3, 40
 
 
@@ -220,11 +233,16 @@ def settings(view: View) -> Settings:
                 f"{waiting.bind_option(view)}",
                 "a wildcard starts where the VIP is not; the user timeout finds clients that vanished with data unsent",
             ),
+            "tcp-request inspect-delay": Setting(
+                "100ms", "how long a new connection may take to say that it asks something"
+            ),
             **clients["frontend"],
         },
         "backend": {
             "balance": Setting("leastconn", "connections stuck on a hung apiserver pile up, so new ones avoid it"),
-            "tcp-response inspect-delay": Setting("10s", "how long it is waited whether a new connection is answered"),
+            "tcp-response inspect-delay": Setting(
+                "10s", "for so long it is looked whether a new connection is answered"
+            ),
             "option httpchk": Setting("", "an open port says nothing: a hung apiserver has one, too"),
         },
         "default-server": {

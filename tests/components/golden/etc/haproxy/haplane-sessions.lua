@@ -8,8 +8,8 @@ local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = 1000, 5, 10000, 10
 local LOST_MANY, LOST_PART, AVOIDED_MS = 4, 4, 1000
 local OWES_MANY, SILENT_MS = 3, 40
 local down_ms, had, avoided, avoided_ms, until_it_answers = {}, {}, nil, 0, false
--- When each last answered somebody new, and how many sessions it had then.
-local answered_ms, had_then = {}, {}
+-- Of each apiserver how many new clients it owes an answer since it last gave one to somebody new, and since when.
+local owed = {}
 local function now_ms()
   local now = core.now()
   return now.sec * 1000 + now.usec / 1000
@@ -22,7 +22,7 @@ local function avoid(name, server, is_silent)
 end
 local function avoid_nobody()
   avoided.server:set_weight("100%")
-  avoided = nil
+  owed[avoided.name], avoided = nil, nil
 end
 core.register_task(function()
   while true do
@@ -35,6 +35,7 @@ core.register_task(function()
     end
     for name, server in pairs(core.backends["apiservers"].servers) do
       down_ms[name] = is(seen[name], "DOWN") and (down_ms[name] or 0) + LOOK_EVERY_MS or 0
+      if down_ms[name] > 0 then owed[name] = nil end
       local after_ms, may_end, sessions = AFTER_MS, others_serve, tonumber(seen[name].scur)
       local check = seen[name].check_status or ""
       if string.find(check, "L[67]TOUT") then
@@ -66,14 +67,23 @@ core.register_action("leave_alone", { "tcp-req" }, function(txn)
     local sessions = txn.f:srv_conn("apiservers/" .. name)
     local lost = (had[name] or 0) - sessions
     if lost >= LOST_MANY and lost * LOST_PART >= had[name] then return avoid(name, server, false) end
-    local is_asked = sessions - (had_then[name] or 0) >= OWES_MANY
-    if is_asked and now_ms() - (answered_ms[name] or 0) >= SILENT_MS then table.insert(silent, name) end
+    local owes = owed[name]
+    if owes and owes.count >= OWES_MANY and now_ms() - owes.since_ms >= SILENT_MS then table.insert(silent, name) end
   end
   if #silent == 1 then avoid(silent[1], core.backends["apiservers"].servers[silent[1]], true) end
+end)
+-- It is called again when there is more to see.
+core.register_action("asked", { "tcp-res" }, function(txn)
+  local name = txn:get_var("txn.asks") and txn.f:srv_name()
+  if not name then return end
+  txn:unset_var("txn.asks")
+  local owes = owed[name] or {count = 0, since_ms = now_ms()}
+  owes.count = owes.count + 1
+  owed[name] = owes
 end)
 core.register_action("answered", { "tcp-res" }, function(txn)
   local name = txn.f:srv_name()
   if not name then return end
-  answered_ms[name], had_then[name] = now_ms(), txn.f:srv_conn("apiservers/" .. name)
+  owed[name] = nil
   if avoided and avoided.name == name and until_it_answers then avoid_nobody() end
 end)
