@@ -317,13 +317,12 @@ def test_a_late_apiserver_that_answers_again_has_kept_its_sessions(cluster: LabU
     assert first_end(cluster, 30, hangs_s=5, within_s=12, reloaded=True) == math.inf
 
 
-# Connections that say nothing (after a TLS handshake, if asked), and again when they end. "connected": all are made.
+# Connections that say nothing after a TLS handshake, made again when they end: "connected" once all are made.
 BACK = """
 import asyncio, ssl, sys
 made = []
-context = ssl.create_default_context() if sys.argv[4:] == ["tls"] else None
-if context:
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 async def stay():
     while True:
         reader, writer = await asyncio.open_connection(sys.argv[1], 8443, ssl=context)
@@ -355,7 +354,7 @@ def test_an_apiserver_that_loses_its_sessions_gets_no_new_ones_for_a_second(clus
     loses = next(name for name in NODES if name != holder)
     # One that has just come back is given fewer connections for 10 s (slowstart).
     time.sleep(12)
-    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", BACK, str(vip), "600", "4", "tls"]
+    command = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c", BACK, str(vip), "600", "4"]
     clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert clients.stdout and clients.stdout.readline().strip() == "connected"
     seen = cluster.inside(holder, END_SESSIONS.format(name=loses)).splitlines()
@@ -395,7 +394,7 @@ def test_an_apiserver_that_hangs_and_has_few_sessions_does_not_get_all_new_ones(
     vip, holder = str(status["vip"]["address"]), status["vip"]["holders"][0]
     hangs = next(name for name in NODES if name != holder)
     client = ["podman", "exec", f"haplane-{cluster.name}-client", "python3", "-c"]
-    with subprocess.Popen([*client, BACK, vip, "300", "8", "tls"], stdout=subprocess.PIPE, text=True) as clients:
+    with subprocess.Popen([*client, BACK, vip, "300", "8"], stdout=subprocess.PIPE, text=True) as clients:
         assert clients.stdout and clients.stdout.readline().strip() == "connected"
         # They come back to the others; it is left alone for a second.
         had, *_, (few, weight) = (

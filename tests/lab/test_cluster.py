@@ -158,15 +158,18 @@ def holder_of(lab: LabUnderTest) -> str:
 
 
 def test_a_drill_on_a_machine_is_healed_and_judged(cluster: LabUnderTest) -> None:
-    holder = holder_of(cluster)
-    done = cluster.haplane("drill", "run", "haproxy-death", "--json", code=None)
-    run = json.loads(done.stdout)["runs"][0]
-    found = {verdict["name"]: verdict for verdict in run["verdicts"]}
-    # How long the gaps were is not judged on a busy machine; nor, if an observer was held up, what it saw late.
-    for name in ("no-write-lost", "recovered"):
+    # What an observer that was held up saw late is unknown: it is tried again then.
+    for _ in range(3):
+        holder = holder_of(cluster)
+        done = cluster.haplane("drill", "run", "haproxy-death", "--json", code=None)
+        run = json.loads(done.stdout)["runs"][0]
+        found = {verdict["name"]: verdict for verdict in run["verdicts"]}
+        if found["single-holder"]["outcome"] != "unknown":
+            break
+        wait_until_whole(cluster)
+    # How long the gaps were is not judged on a busy machine.
+    for name in ("no-write-lost", "single-holder", "recovered"):
         assert found[name]["outcome"] == "held", found[name]
-    single = found["single-holder"]
-    assert single["outcome"] == "held" or "the clocks are not known well enough" in single["sentence"], single
     assert run["outage"]["total"] > 100
     assert cluster.inside(holder, "systemctl list-timers --all --no-legend haplane-heal.timer") == ""
     assert cluster.inside(holder, "systemctl is-active haproxy keepalived").split() == ["active", "active"]
