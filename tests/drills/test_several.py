@@ -21,7 +21,7 @@ from haplane.drills.targets import Who, targets
 from haplane.model.cluster import Power, Role
 from haplane.model.errors import UsageError
 from haplane.observe.status import ClusterStatus, MachineStatus
-from haplane.probes.history import History, Idle, Mark, Observation
+from haplane.probes.history import End, History, Idle, Mark, Observation
 from haplane.probes.pinging import SILENT_S, Pinger
 from haplane.transport import power
 from haplane.transport.ssh import Remote
@@ -149,3 +149,28 @@ def test_silence_is_waited_for_as_long_as_somebody_answers() -> None:
 
     never_heard = Pinger()
     assert asyncio.run(waited(never_heard)) < SILENT_S / 2
+
+
+def test_who_is_only_short_of_memory_serves_until_it_is_ended() -> None:
+    """As recorded: the kernel ended HAProxy 9.38 s after the memory had been taken, and its clients with it."""
+    short = find("memory-short")
+    kept = [event for event in history().events if not isinstance(event, Mark | Observation)]
+    header = next(iter(history().of(type(history().header))))
+    asked = replace(header, config=replace(header.config, idle_connections=50))
+    marks = [Mark(5.0, "memory-short", "cp1"), Mark(15.2, "heal", "cp1"), Mark(18.0, "whole")]
+
+    def found(told_at: float, *seen: Observation) -> Outcome:
+        idle = [Idle(1.0, told_at, "eof")] * 50
+        end = [replace(event, count=len(idle) + event.count) if isinstance(event, End) else event for event in kept[1:]]
+        events = (asked, *end, *marks, *idle, *seen, judging.named(0.0, short, "cp1"))
+        judged = judging.judge(History(events), DESIGN).verdicts
+        return {verdict.name: verdict.outcome for verdict in judged}["nobody-waits-in-the-dark"]
+
+    let_go = Observation(14.41, "cp1", "vrrp", "FAULT")
+    ended = Observation(14.38, "cp1", "balancer", "")
+    assert found(14.39, let_go) is Outcome.HELD
+    assert found(14.39, ended) is Outcome.HELD
+    assert found(14.39) is Outcome.VIOLATED
+    assert found(14.39, replace(ended, machine="cp2"), replace(ended, value="running")) is Outcome.VIOLATED
+    early = replace(ended, t=6.0)
+    assert found(14.39, early, let_go) is Outcome.VIOLATED, "they were told 8.4 s after it had ended"

@@ -140,6 +140,20 @@ def test_a_keepalived_that_ended_is_in_no_state() -> None:
     assert of(parse([*said(), f"journal\t{json.dumps(other)}\n"]).seen, "vrrp")[-1] == (667.890799, "MASTER")
 
 
+@pytest.mark.parametrize("unit", ["haproxy.service", "nginx.service"])
+def test_a_balancer_ends_and_runs_again(unit: str) -> None:
+    """As recorded when the kernel had killed HAProxy's worker."""
+    lines = [
+        f"journal\t{json.dumps({'UNIT': unit, 'MESSAGE': message, '__MONOTONIC_TIMESTAMP': at})}\n"
+        for at, message in (
+            ("700000000", f"{unit}: Main process exited, code=exited, status=137/n/a"),
+            ("700253000", f"{unit}: Failed with result 'exit-code'."),
+            ("702096000", f"Started {unit} - HAProxy Load Balancer."),
+        )
+    ]
+    assert of(parse([*said(), *lines]).seen, "balancer") == [(700.0, ""), (702.096, "running")]
+
+
 def test_addresses_and_gauges_have_the_error_of_how_they_were_seen() -> None:
     lines = [
         "start\t10.000000\n",
@@ -361,7 +375,7 @@ def test_entries_of_the_journal_pass_but_for_those_that_cannot_matter(wire: str,
         running.wait_for("is DOWN")
         running.end()
     assert [value for _, value in of(parse(running.lines).seen, "vrrp")] == ["BACKUP", "MASTER"]
-    assert not any("Started keepalived" in line for line in running.lines)
+    assert not any("VRRP_Script" in line for line in running.lines)
 
 
 def test_a_machine_without_a_journal_is_told_and_the_rest_is_observed(wire: str, tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class Drill:
     second; None: as many as are due within the budget. requests_wait: whether the budget is of requests; else of what
     no client asks for. isolates: nobody reaches the machine meanwhile. spares: no machine is lost by it. program: what
     has to balance. quick: part of the quick suite. unseen: no client's request needs what is broken there, so that the
-    budget is 0; its name only says where the fault has meaning.
+    budget is 0; its name only says where the fault has meaning. starves: nothing ends by it but what is ended for it
+    meanwhile, sooner or later.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Drill:
     idle_connections: int = IDLE_CONNECTIONS
     quick: bool = False
     unseen: bool = False
+    starves: bool = False
 
     @property
     def outside(self) -> Outside | None:
@@ -541,6 +543,7 @@ _RESOURCES = (
         faults.memory_is_short,
         "keepalived-death",
         moves_vip=None,
+        starves=True,
     ),
     Drill(
         "flood",

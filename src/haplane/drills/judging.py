@@ -22,7 +22,7 @@ from haplane.drills.watches import watch_sees_all
 from haplane.drills.writes import no_write_lost
 from haplane.model.errors import HaplaneError
 from haplane.probes.history import CALM, HEAL, POWER_ON, History, Mark, Observation
-from haplane.probes.observer import ETCD_LEADER, OBSERVER, VIP
+from haplane.probes.observer import BALANCER, ETCD_LEADER, GONE, OBSERVER, VIP, VRRP
 from haplane.probes.prober import LEASES
 
 WHOLE_WITHIN_S = 120.0
@@ -143,6 +143,8 @@ def _verdicts(
     # Where the VIP moves its new holder tells them; else they wait for the checks of a lost apiserver.
     told_s = limit_s if moves_vip else max(limit_s, _sessions_end_s(design))
     told_s += _served_on_s(history) + _etcd_came_back_s(history, told_s)
+    if drill.starves:
+        told_s += _starved_after_s(history)
     if history.header and history.header.config.idle_connections and math.isfinite(limit_s):
         yield nobody_waits_in_the_dark(history, told_s + TOLD_AFTER_S)
     if history.header and history.header.config.kubectl and math.isfinite(limit_s):
@@ -241,6 +243,16 @@ def _etcd_came_back_s(history: History, within_s: float) -> float:
         elif one.machine == fault.machine and came_back:
             ended_at, came_back = one.t, False
     return ended_at - fault.t
+
+
+def _starved_after_s(history: History) -> float:
+    """Until the balancer there ends, or keepalived is in another state, all is as before: nobody has to be told."""
+    fault = history.fault
+    if fault is None:
+        return 0.0
+    meanwhile = history.between(fault.t, _mended(history, math.inf).t)
+    ends = [*(one for one in meanwhile.observed(BALANCER) if one.value == GONE), *meanwhile.observed(VRRP)]
+    return min((one.t for one in ends if one.machine == fault.machine), default=fault.t) - fault.t
 
 
 def _sessions_end_s(design: Design) -> float:

@@ -131,7 +131,7 @@ sub hear_journal {
     }
     while ($said =~ s/^(.*)\n//) {
         my $entry = $1;
-        say_line("journal", $entry) if $entry =~ / STATE\b|\bServer |"Stopped|Main process exited/i;
+        say_line("journal", $entry) if $entry =~ / STATE\b|\bServer |"Started |"Stopped|Main process exited/i;
     }
 }
 

@@ -4,6 +4,7 @@ The program (observer.pl) needs nothing but perl-base, and journalctl for what d
 
     vip             held or empty; the second VIP of two is `vip ADDRESS`
     vrrp            MASTER, BACKUP, FAULT; empty once keepalived has ended; of a second VIP: `vrrp INSTANCE`
+    balancer        running, or empty once it has ended: it is heard of when it starts or ends
     server NAME     UP, DOWN, MAINT, DRAIN, NOLB: this machine's HAProxy about BACKEND/SERVER
     etcd-leader     1: this member leads, 0: it does not, empty: it does not answer
     etcd-has-leader, etcd-leader-changes     as it says, in the same way
@@ -19,23 +20,23 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from haplane.components import etcd, haproxy, keepalived
+from haplane.components import etcd, haproxy, keepalived, nginx
 from haplane.model.cluster import Cluster
 from haplane.observe.preflight import perl
 from haplane.probes.history import Observation, Relation, RoundTrip, relate
 
-VIP, VRRP, SERVER, ETCD_LEADER, OBSERVER = "vip", "vrrp", "server", "etcd-leader", "observer"
-HELD, WATCHING, GONE = "held", "watching", ""
+VIP, VRRP, BALANCER, SERVER, ETCD_LEADER, OBSERVER = "vip", "vrrp", "balancer", "server", "etcd-leader", "observer"
+HELD, RUNNING, WATCHING, GONE = "held", "running", "watching", ""
 _GAUGES = (ETCD_LEADER, "etcd-has-leader", "etcd-leader-changes")
 _KEEPALIVED = "keepalived.service"
-_UNITS = (_KEEPALIVED, "haproxy.service")
+_BALANCERS = tuple(one.unit for one in (haproxy.BALANCER, nginx.BALANCER))
 
 
 def command(cluster: Cluster) -> str:
     """The shell command that runs until its standard input ends; the same on every machine."""
     first, *others = (vip.ip for vip in cluster.endpoint.vips)
     arguments: list[tuple[object, ...]] = [("vip", first, VIP), *(("vip", one, f"{VIP} {one}") for one in others)]
-    arguments += [("unit", unit) for unit in _UNITS]
+    arguments += [("unit", unit) for unit in (_KEEPALIVED, *_BALANCERS)]
     arguments.append(("etcd", etcd.loopback(cluster), etcd.METRICS_PORT))
     return perl.command("observer", arguments, package=__package__)
 
@@ -117,6 +118,10 @@ def _heard(entry: object) -> Iterator[Seen]:
         entry.get("UNIT") == _KEEPALIVED and "Main process exited" in message
     ):
         yield Seen(t, VRRP, GONE)
+    elif entry.get("UNIT") in _BALANCERS and message.startswith("Started "):
+        yield Seen(t, BALANCER, RUNNING)
+    elif entry.get("UNIT") in _BALANCERS and "Main process exited" in message:
+        yield Seen(t, BALANCER, GONE)
 
 
 def _changes(seen: Iterable[Seen]) -> Iterator[Seen]:

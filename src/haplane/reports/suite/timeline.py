@@ -30,7 +30,7 @@ SAME_PICTURE = 1.6
 
 # What is watched most comes first; what nobody thought of follows by name.
 _ABOUT_THE_RUN = frozenset({DRILL, OBSERVER})
-_ORDER = ("vip", "vrrp", "server", "etcd-leader")
+_ORDER = ("vip", "vrrp", "balancer", "server", "etcd-leader")
 
 
 class State(StrEnum):
