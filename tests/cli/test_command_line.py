@@ -89,6 +89,8 @@ def test_a_drill_that_does_not_exist_is_told_which_do(tmp_path: Path) -> None:
         (("suite", "--quick", "--matrix"), "at most one can be given"),
         (("suite", "--matrix", "--only", "move-vip"), "at most one can be given"),
         (("run", "move-vip", "--on", "cp2", "--repeat", "2"), "the machine may play another part"),
+        (("run", "move-vip", "--waiting", "-1"), "--waiting must be 0 to 3000"),
+        (("run", "move-vip", "--waiting", "3001"), "--waiting must be 0 to 3000"),
         (("run", "move-vip", "--ask", "192.0.2.21:30080"), "where: --ask 192.0.2.21:30080"),
         (("run", "move-vip", "--ask", "http://192.0.2.21:300800/"), "no number from 1 to 65535"),
         (("run", "move-vip", "--ask", "http://me:secret@192.0.2.21/"), "where: --ask http://***@192.0.2.21/"),

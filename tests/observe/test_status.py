@@ -37,8 +37,28 @@ def test_only_a_balancer_that_knows_who_is_up_can_miss_somebody(by: BalancerProg
 def test_a_machine_is_asked_about_its_own_units(by: BalancerProgram, units: str) -> None:
     cluster = balanced_by(by)
     asked = command(cluster, cluster.machines["cp1"])
-    assert f"for u in {units}; do" in asked
+    assert asked_units(cluster, "cp1") == units.split()
     assert ("socat" in asked) == (by is BalancerProgram.HAPROXY)
+
+
+def test_all_of_an_apiserver_is_asked_by_one_process() -> None:
+    asked = command(balanced_by(BalancerProgram.HAPROXY), three_nodes().machines["cp1"])
+    assert asked.count("curl ") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready", "reason"),
+    [
+        ("### codes\nnodes 200\nreadyz 200\n### readyz\nok", True, ""),
+        ("### codes\nreadyz 500\n### readyz\n[-]etcd failed\nreadyz check failed", False, "readyz check failed"),
+        ("### codes\nreadyz 429\n### readyz\n", False, "HTTP 429"),
+        ("### codes\nreadyz 000", False, ""),
+        ("", False, ""),
+    ],
+)
+def test_an_apiserver_is_ready_when_it_says_so(answer: str, ready: bool, reason: str) -> None:
+    one = parse("cp1", answer)
+    assert (one.ready, one.ready_reason) == (ready, reason)
 
 
 def test_the_shape_of_its_json_does_not_depend_on_the_balancer() -> None:
@@ -95,15 +115,14 @@ def test_add_ons_that_are_missing_are_told() -> None:
 def test_a_worker_is_asked_about_the_balancer_that_it_runs() -> None:
     for on_workers in (True, False):
         cluster = with_worker(on_workers=on_workers)
-        asked = command(cluster, cluster.machines["w1"])
-        assert ("haproxy" in asked.partition("### units")[2].partition("done")[0]) == on_workers
-        assert "keepalived" not in asked.partition("### units")[2].partition("done")[0]
+        assert ("haproxy" in asked_units(cluster, "w1")) == on_workers
+        assert "keepalived" not in asked_units(cluster, "w1")
         assert "daemonsets/kube-proxy" in command(cluster, cluster.machines["cp1"])
 
 
 def asked_units(cluster: Cluster, machine: str) -> list[str]:
-    _, _, after = command(cluster, cluster.machines[machine]).partition("for u in ")
-    return after.partition(";")[0].split()
+    _, _, after = command(cluster, cluster.machines[machine]).partition("set -- ")
+    return after.partition("\n")[0].split()
 
 
 def test_who_asks_an_etcd_elsewhere_is_asked_whether_it_leaves_silent_members() -> None:

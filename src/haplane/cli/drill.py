@@ -86,6 +86,7 @@ def run(
     file: File = DEFAULT_FILE,
     on: str = "",
     repeat: int = 1,
+    waiting: int | None = None,
     ask: Ask = (),
     ask_failed_at_most: AskFailedAtMost = 0,
     json: Json = False,
@@ -103,15 +104,22 @@ def run(
         not move the VIP.
     repeat
         How many times, each on a cluster that is whole again.
+    waiting
+        How many clients only wait, as watches do, and come back when they are told: 50, or what the drill has. With
+        more an outage is longer where machines are small.
     yes
         The cluster's name: do not ask before real machines are broken.
     allow_outage
         Also where the design does not survive it.
     """
-    from haplane.drills.catalogue import find
+    from haplane.drills.catalogue import WAITING_AT_MOST, find
     from haplane.drills.services import services
 
     drill, asked = find(name), services(ask, ask_failed_at_most)
+    if waiting is not None and not 0 <= waiting <= WAITING_AT_MOST:
+        raise UsageError(f"--waiting must be 0 to {WAITING_AT_MOST}")
+    if waiting is not None:
+        drill = replace(drill, idle_connections=waiting)
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
     if on and repeat > 1:

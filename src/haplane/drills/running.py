@@ -241,7 +241,7 @@ class _Scene:
         return self._file.close(), self._file.path
 
     def _before_s(self) -> float:
-        return BEFORE_S + (self._drill.idle_connections - IDLE_CONNECTIONS) / IDLE_PACE
+        return BEFORE_S + max(0, self._drill.idle_connections - IDLE_CONNECTIONS) / IDLE_PACE
 
     async def _break_and_heal(self) -> None:
         names, lasts_s = ", ".join(self._machines), self._drill.lasts_s
@@ -284,6 +284,7 @@ class _Scene:
                 self._cluster,
                 within_s=judging.WHOLE_WITHIN_S,
                 on_problem=lambda problem: self._progress.now("drill", f"waiting: {problem}"),
+                connected=self._nodes,
             )
             self._events.append(Event(time.monotonic(), 0.0, WHOLE))
         except HaplaneError as error:

@@ -15,7 +15,7 @@ from haplane.components.kubernetes import AS_ADMINISTRATOR, PKI
 from haplane.model.bundle import Addon
 from haplane.model.cluster import APISERVER_PORT, Cluster, Cni, Machine
 from haplane.model.errors import HaplaneError
-from haplane.transport.ssh import Fleet, Remote, Unreachable
+from haplane.transport.ssh import Fleet, Remote
 
 LEASES = ("kube-controller-manager", "kube-scheduler")
 # A lease that was not renewed for longer than its duration has no holder, whatever it says.
@@ -179,19 +179,24 @@ def says_who_is_up(cluster: Cluster) -> bool:
 
 
 def command(cluster: Cluster, machine: Machine) -> str:
-    """Prints sections, each begun by a line `### NAME`. Every question is asked at once and bounded in time."""
+    """Prints sections, each begun by a line `### NAME`. Every question is asked at once and bounded in time.
+
+    It is asked while probes measure, and what it takes of the processors is not there for what serves: few processes.
+    """
     questions = "\n".join(_questions(cluster, machine))
     files = " ".join(
-        ["haproxy", "vrrp", "readyz", *(f"lease-{lease}" for lease in LEASES), "nodes", "addons", "etcd", "members"]
+        ["haproxy", "vrrp", "codes", "readyz", *map(_file_of, LEASES), "nodes", "addons", "etcd", "members"]
     )
     return f"""
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/bin
 d=$(mktemp -d /run/haplane-status.XXXXXX) && cd "$d" || exit 1
 {questions}
 wait
+cat add-on-* > addons 2>/dev/null
 echo "### now"; date +%s.%N
 echo "### vip"; ip -o addr show | awk -v a='{cluster.endpoint.vip.ip}' '{{split($4,p,"/"); if (p[1]==a) print $2}}'
-echo "### units"; for u in {" ".join(_units(cluster, machine))}; do echo "$u $(systemctl is-active $u)"; done
+echo "### units"; set -- {" ".join(_units(cluster, machine))}
+systemctl is-active "$@" | while read state; do echo "$1 $state"; shift; done
 for f in {files}; do [ ! -f $f ] || {{ echo; echo "### $f"; cat $f; }}; done
 [ ! -f etcd ] || {{ echo; echo "### etcd-error"; head -c 300 etcd-error; }}
 rm -rf "$d"
@@ -228,16 +233,23 @@ def _questions(cluster: Cluster, machine: Machine) -> Iterator[str]:
         yield f"{{ {status} > etcd 2> etcd-error; {members} > members 2>/dev/null; }} &"
     if machine not in cluster.control_plane:
         return
-    local = f"https://{join_host_port(machine.address, APISERVER_PORT)}"
-    ask = f"{AS_ADMINISTRATOR} --max-time 3"
-    leases = f"{local}/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
-    yield f"{ask} --write-out '\\n%{{http_code}}' {local}/readyz > readyz 2>/dev/null &"
-    yield f"for l in {' '.join(LEASES)}; do {ask} --fail {leases}/$l > lease-$l 2>/dev/null & done"
-    yield f"{ask} --fail {local}/api/v1/nodes > nodes 2>/dev/null &"
+    leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    paths = {
+        "readyz": "/readyz",
+        "nodes": "/api/v1/nodes",
+        **{_file_of(lease): f"{leases}/{lease}" for lease in LEASES},
+    }
     if cluster.addons:
-        # All of it over one connection.
-        urls = " ".join(f"'{local}{path}'" for path in _paths_of_add_ons(cluster))
-        yield f"{ask} {urls} > addons 2>/dev/null &"
+        paths |= {f"add-on-{index}": path for index, path in enumerate(_paths_of_add_ons(cluster))}
+    local = f"https://{join_host_port(machine.address, APISERVER_PORT)}"
+    asked = " ".join(f"--output {file} '{local}{path}'" for file, path in paths.items())
+    # At once, over one connection.
+    code = "--write-out '%{filename_effective} %{http_code}\\n'"
+    yield f"{AS_ADMINISTRATOR} --parallel --max-time 3 {code} {asked} > codes 2>/dev/null &"
+
+
+def _file_of(lease: str) -> str:
+    return f"lease-{lease}"
 
 
 def _paths_of_add_ons(cluster: Cluster) -> Iterator[str]:
@@ -255,7 +267,7 @@ def parse(name: str, output: str) -> MachineStatus:
         key, _, body = part.partition("\n")
         sections[key.strip()] = body.strip()
     now = float(sections.get("now") or 0)
-    body, _, code = sections.get("readyz", "").rpartition("\n")
+    body, code = sections.get("readyz", ""), _pairs(sections.get("codes", "")).get("readyz", "000")
     answer = _json(sections.get("etcd", ""))
     state = answer[0] if isinstance(answer, list) and answer else None
     return MachineStatus(
@@ -264,20 +276,23 @@ def parse(name: str, output: str) -> MachineStatus:
         vrrp_state=keepalived.parse_state(sections.get("vrrp", "")),
         servers=haproxy.parse_servers(sections.get("haproxy", "")),
         ready=code == "200",
-        ready_reason=""
-        if code == "200"
-        else (body.strip().splitlines() or [f"HTTP {code}" if code != "000" else ""])[-1],
+        ready_reason="" if code == "200" else (body.splitlines() or [f"HTTP {code}" if code != "000" else ""])[-1],
         etcd_id=_hex(state["Status"]["header"]["member_id"]) if state else "",
         etcd_leader=_hex(state["Status"].get("leader", 0)) if state else "",
         etcd_error="" if state or "etcd" not in sections else _last_error(sections.get("etcd-error", "")),
         members=_members(sections.get("members", "")),
         leases=tuple(
-            _lease(lease, sections.get(f"lease-{lease}", ""), now) for lease in LEASES if sections.get(f"lease-{lease}")
+            _lease(lease, sections[_file_of(lease)], now) for lease in LEASES if sections.get(_file_of(lease))
         ),
         nodes=_nodes(sections.get("nodes", "")),
         add_ons=_add_ons(sections.get("addons", "")),
-        units=dict(line.split(" ", 1) for line in sections.get("units", "").splitlines() if " " in line),
+        units=_pairs(sections.get("units", "")),
     )
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """By the first word of each line the rest."""
+    return dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
 
 
 async def read(cluster: Cluster) -> ClusterStatus:
@@ -287,15 +302,19 @@ async def read(cluster: Cluster) -> ClusterStatus:
         return await read_from(cluster, found)
 
 
-async def read_from(cluster: Cluster, remotes: Mapping[str, Remote | HaplaneError]) -> ClusterStatus:
-    """As `read`, over connections that are open already."""
+async def read_from(
+    cluster: Cluster, remotes: Mapping[str, Remote | HaplaneError], *, at_once: int | None = None
+) -> ClusterStatus:
+    """As `read`, over connections that are open already. at_once: how many machines; None: all."""
+    turns = asyncio.Semaphore(at_once or len(cluster.managed))
 
     async def one(machine: Machine) -> MachineStatus:
         remote = remotes[machine.name]
         if not isinstance(remote, Remote):
             return MachineStatus(machine.name, unreachable=remote.what)
         try:
-            done = await remote.run(command(cluster, machine), shown_as="read status", timeout_s=20)
+            async with turns:
+                done = await remote.run(command(cluster, machine), shown_as="read status", timeout_s=20)
         except HaplaneError as error:
             return MachineStatus(machine.name, unreachable=error.what)
         return parse(machine.name, done.stdout)
@@ -303,17 +322,26 @@ async def read_from(cluster: Cluster, remotes: Mapping[str, Remote | HaplaneErro
     return ClusterStatus(cluster, tuple(await asyncio.gather(*(one(machine) for machine in cluster.managed))))
 
 
-async def until_whole(cluster: Cluster, *, within_s: float, on_problem: Callable[[str], None]) -> None:
+async def until_whole(
+    cluster: Cluster,
+    *,
+    within_s: float,
+    on_problem: Callable[[str], None],
+    connected: Mapping[str, Remote] | None = None,
+) -> None:
     """Return when everything is whole; on_problem hears what is not, each time it was asked. Raises HaplaneError.
 
     Asked gently, because a probe may be measuring and questions take processors from what serves: one connection per
-    machine, and the whole status only once every apiserver says that it is ready.
+    machine (connected: those that there are), one machine after the other, as they may share processors, and the whole
+    status only once every apiserver says that it is ready.
     """
     problems: tuple[str, ...] = ()
-    remotes: dict[str, Remote] = {}
+    remotes = dict(connected or {})
     try:
         async with asyncio.timeout(within_s), Fleet(cluster.machines) as fleet:
-            while problems := await _unready(cluster, fleet, remotes) or (await read_from(cluster, remotes)).problems:
+            while problems := (
+                await _unready(cluster, fleet, remotes) or (await read_from(cluster, remotes, at_once=1)).problems
+            ):
                 on_problem(problems[0])
                 await asyncio.sleep(1.5)
     except TimeoutError:
@@ -338,8 +366,8 @@ async def _unready(cluster: Cluster, fleet: Fleet, remotes: dict[str, Remote]) -
         ask = f"curl --silent --fail --max-time 3 --output /dev/null --cacert {PKI}/ca.crt {url}" if serves else "true"
         try:
             done = await remotes[machine.name].run(ask, check=False, timeout_s=10)
-        except Unreachable:
-            # Its connection ended with its power; the next round logs in anew.
+        except HaplaneError:
+            # Its connection ended with its power, perhaps silently; the next round logs in anew.
             del remotes[machine.name]
             return f"{machine.name} cannot be reached"
         return f"{machine.name}: its apiserver is not ready" if done.code else ""
