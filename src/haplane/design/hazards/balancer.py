@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from haplane.components import haproxy, waiting
+from haplane.components import haproxy, sessions, waiting
 from haplane.components.balancer import balancer_of
 from haplane.design.design import Design
 from haplane.design.hazards import nginx
@@ -221,11 +221,11 @@ def check_retries_go_elsewhere(design: Design) -> Iterator[Finding]:
 @hazard("lb-dead-sessions-kept")
 def check_sessions_end_with_their_server(design: Design) -> Iterator[Finding]:
     for told in haproxies(design):
-        haplane_ends_them = told.arguments("lua-load", GLOBAL) == haproxy.SESSIONS_FILE
+        haplane_ends_them = told.arguments("lua-load", GLOBAL) == sessions.FILE
         haproxy_ends_them = told.arguments("on-marked-down", SERVER) == "shutdown-sessions"
         if not haplane_ends_them and not haproxy_ends_them:
             because = "sessions stay on an apiserver that was marked down"
-            yield warning(because, f"keep lua-load {haproxy.SESSIONS_FILE}", told.where("lua-load", GLOBAL))
+            yield warning(because, f"keep lua-load {sessions.FILE}", told.where("lua-load", GLOBAL))
     yield from nginx.sessions_stay(design)
 
 
@@ -273,7 +273,7 @@ def check_connections_being_made_go_elsewhere(design: Design) -> Iterator[Findin
     for told in haproxies(design):
         if told.arguments("on-marked-down", SERVER) == "shutdown-sessions":
             because = "connections that are just being made to an apiserver that goes down are not made to another one"
-            cure = f"leave it out: {haproxy.SESSIONS_FILE} ends sessions a moment later"
+            cure = f"leave it out: {sessions.FILE} ends sessions a moment later"
             yield warning(because, cure, told.where("on-marked-down", SERVER))
 
 

@@ -6,8 +6,9 @@ interval after the last one has ended).
 
 from __future__ import annotations
 
+from haplane.components import sessions
 from haplane.components.base import View
-from haplane.components.haproxy import EACH_MS, LATE_MS, LOOK_EVERY_MS, Timing, sessions_end_after_ms, timing
+from haplane.components.haproxy import Timing, timing
 from haplane.design.link import AVOID, LEAVE, Link
 
 CONNECT = "haproxy.defaults.timeout connect"
@@ -44,13 +45,14 @@ def hung(view: View, why: str) -> Link:
     """Until its checks have failed and its sessions are ended."""
     balancer = timing(view)
     fall, one_ms = balancer.fall, balancer.check_connect_ms + balancer.check_timeout_ms
-    after_ms = sessions_end_after_ms(balancer.connect_ms) + LATE_MS + LOOK_EVERY_MS
+    after_ms = sessions.end_after_ms(balancer.connect_ms) + sessions.LATE_MS + sessions.LOOK_EVERY_MS
+    many = sessions.LATE_MS // sessions.EACH_MS
     worst_ms = balancer.interval_ms + fall * one_ms + (fall - 1) * balancer.fast_interval_ms + after_ms
     because = (
         f"{why}; leastconn sends new connections elsewhere as soon as one is stuck there. A stuck one is ended after "
         f"{fall} failed checks of up to {one_ms:g} ms, the first after {balancer.interval_ms:g} ms and the others "
         f"{balancer.fast_interval_ms:g} ms apart, and {after_ms} ms in which it may only be overloaded "
-        f"({EACH_MS} ms for each of its sessions, where there are more than {LATE_MS // EACH_MS}: a herd)"
+        f"({sessions.EACH_MS} ms for each of its sessions, where there are more than {many}: a herd)"
     )
     formula = f"inter + fall * {_check(balancer)} + (fall - 1) * fastinter + 1150 ms + timeout connect"
     return Link(LEAVE, 0.0, worst_ms / 1000, because, formula, "haproxy.default-server.inter")
@@ -60,7 +62,7 @@ def unready(view: View, why: str) -> Link:
     """It has begun to say that it is not ready: until enough checks have heard that, and its sessions are ended."""
     balancer = timing(view)
     one_ms = balancer.check_connect_ms + balancer.check_timeout_ms
-    after_ms = sessions_end_after_ms(balancer.connect_ms) + LOOK_EVERY_MS
+    after_ms = sessions.end_after_ms(balancer.connect_ms) + sessions.LOOK_EVERY_MS
     worst_ms = balancer.interval_ms + one_ms + (balancer.fall - 1) * balancer.fast_interval_ms + after_ms
     because = (
         f"{why}; {balancer.fall} checks have to hear it, the first after {balancer.interval_ms:g} ms and the others "

@@ -7,7 +7,7 @@ local LOOK_EVERY_MS, AFTER_MS = 50, 200
 local LATE_MS, EACH_MS, LATE_AT_MOST_MS, STEADY_S = 1000, 5, 10000, 10
 local LOST_MANY, LOST_PART, AVOIDED_MS = 4, 4, 1000
 local OWES_MANY, SILENT_MS = 3, 40
-local down_ms, had, avoided, avoided_ms, until_it_answers = {}, {}, nil, 0, false
+local down_ms, had, avoided = {}, {}, nil
 -- Of each apiserver how many new clients it owes an answer since it last gave one to somebody new, and since when.
 local owed = {}
 local function now_ms()
@@ -18,7 +18,7 @@ local function is(seen, status) return string.sub(seen.status, 1, string.len(sta
 local function is_steady(seen) return seen.status == "UP" and (tonumber(seen.lastchg) or 0) >= STEADY_S end
 local function avoid(name, server, is_silent)
   server:set_weight("0%")
-  avoided, avoided_ms, until_it_answers = {name = name, server = server}, 0, is_silent
+  avoided = {name = name, server = server, ms = 0, until_it_answers = is_silent}
 end
 local function avoid_nobody()
   avoided.server:set_weight("100%")
@@ -49,9 +49,9 @@ core.register_task(function()
       had[name] = math.max(sessions, ((had[name] or 0) + sessions) / 2)
     end
     if avoided then
-      avoided_ms = avoided_ms + LOOK_EVERY_MS
+      avoided.ms = avoided.ms + LOOK_EVERY_MS
       -- UP 2/4: its checks fail, and it is not known yet what it is.
-      if avoided_ms >= AVOIDED_MS and not is(seen[avoided.name], "UP ") then avoid_nobody() end
+      if avoided.ms >= AVOIDED_MS and not is(seen[avoided.name], "UP ") then avoid_nobody() end
     end
   end
 end)
@@ -85,5 +85,5 @@ core.register_action("answered", { "tcp-res" }, function(txn)
   local name = txn.f:srv_name()
   if not name then return end
   owed[name] = nil
-  if avoided and avoided.name == name and until_it_answers then avoid_nobody() end
+  if avoided and avoided.name == name and avoided.until_it_answers then avoid_nobody() end
 end)
