@@ -100,7 +100,6 @@ def settings(view: View) -> Settings:
                 f"what descriptors and a quarter of the memory allow, at most {MAX_CONNECTIONS}",
             ),
             "hard-stop-after": Setting("30m", "old connections of a reloaded process end then"),
-            "nbthread": Setting("1", "of two, one spins for as long as the other, inside Lua, has no processor"),
             "lua-load": Setting(sessions.FILE, "long connections do not stay on a dead apiserver"),
             **clients["global"],
         },
