@@ -116,9 +116,14 @@ def run(
     from haplane.drills.services import services
 
     drill, asked = find(name), services(ask, ask_failed_at_most)
-    if waiting is not None and not 0 <= waiting <= WAITING_AT_MOST:
-        raise UsageError(f"--waiting must be 0 to {WAITING_AT_MOST}")
     if waiting is not None:
+        if not 0 <= waiting <= WAITING_AT_MOST:
+            raise UsageError(
+                f"--waiting must be 0 to {WAITING_AT_MOST}",
+                where=f"--waiting {waiting}",
+                why="they are made at 50 a second, and an apiserver ends who waits for 90 s",
+                hint=f"leave it out for {drill.idle_connections}",
+            )
         drill = replace(drill, idle_connections=waiting)
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")

@@ -25,8 +25,8 @@ LASTS_S = 10.0
 # A kubelet waits 10 s before it starts a pod once more.
 POD_LASTS_S = 15.0
 IDLE_CONNECTIONS = 50
-# Made at 50 a second. An apiserver ends one that has asked nothing for 90 s.
-WAITING_AT_MOST = 3000
+# As many as reconnect-herd has; more was not tried, and an apiserver ends one that has asked nothing for 90 s.
+WAITING_AT_MOST = 1000
 # Nothing of the design's ends it, or it is not known what does: what clients see is measured.
 NO_BUDGET = "unbounded"
 
