@@ -86,7 +86,14 @@ def drilled(
     found = {verdict["name"]: verdict for verdict in run["verdicts"]}
     for name in {*CERTAIN, *also} - {*unseen}:
         assert name in found, f"{drill}: {sorted(found)}"
-        assert found[name]["outcome"] == "held", f"{drill}: {found[name]}"
+        assert found[name]["outcome"] == "held", f"{drill}: {found[name]}\n{said(lab)}"
+
+
+def said(lab: LabUnderTest) -> str:
+    """By keepalived and the balancers in the last two minutes: they know why the VIP left."""
+    journal = "journalctl --unit keepalived --unit haproxy --since -2min --output short-precise"
+    balancers = [one["name"] for one in lab.status()["machines"] if one["balancer"] or one["vrrp"]]
+    return "\n".join(lab.inside(machine, journal, check=False) for machine in balancers)
 
 
 def test_a_balancer_pair_of_its_own() -> None:
@@ -95,6 +102,28 @@ def test_a_balancer_pair_of_its_own() -> None:
         assert set(status["vip"]["holders"]) <= {"lb1", "lb2"}
         drilled(lab, "power-off-vip-holder", also={"vip-moved"})
         drilled(lab, "haproxy-hang")
+        wait_until_whole(lab)
+        keeps_the_vip_alone_while_apiservers_are_slow(lab)
+
+
+def keeps_the_vip_alone_while_apiservers_are_slow(lab: LabUnderTest) -> None:
+    (holder,) = lab.status()["vip"]["holders"]
+    (other,) = {"lb1", "lb2"} - {holder}
+    nodes = ("cp1", "cp2", "cp3")
+    lab.inside(other, "systemctl stop keepalived haproxy")
+    since = lab.inside(holder, "date '+%F %T'; sleep 1.1")
+    try:
+        for node in nodes:
+            lab.inside(node, "pkill --signal STOP --exact kube-apiserver")
+        time.sleep(4)
+    finally:
+        for node in nodes:
+            lab.inside(node, "pkill --signal CONT --exact kube-apiserver")
+    journal = lab.inside(holder, f"journalctl --unit keepalived --unit haproxy --since '{since}'")
+    assert "has no server available" in journal
+    assert "STATE" not in journal, "it has let go of the VIP"
+    lab.inside(other, "systemctl start haproxy keepalived")
+    wait_until_whole(lab)
 
 
 def test_etcd_on_machines_of_its_own() -> None:

@@ -46,6 +46,8 @@ SKEW_APART_MS = 10
 # the time that the script has, also where a processor has to be waited for.
 ASK_OTHERS_S = 0.15
 ASK_OWN_S = 0.45
+# So many nodes have to be out of reach until a balancer that reaches no other is cut off: the script has 2 s.
+NODES_AT_MOST = 3
 # HAProxy asks an apiserver that is down every 0.5 s, and believes the second good answer.
 AGAIN_S = 0.6
 
@@ -150,7 +152,7 @@ answer=$(ask {{ own_s }} {{ own }})
 ended=$?
 case $answer in 200*) exit 0 ;; esac
 # That may be so everywhere. But where another balancer serves, it should have the VIP; unless this one may only be slow
-# (28: no answer in time), as all are then, or knows of an apiserver a moment later. And who reaches no other balancer
+# (28: no answer in time), as all are then, or knows of an apiserver a moment later. And who reaches no other machine
 # is cut off: it lets go, too, or would take the VIP from the others once it is back.
 reaches=1
 for peer in{% for other in others %} {{ other }}{% endfor %}; do
@@ -166,6 +168,13 @@ for peer in{% for other in others %} {{ other }}{% endfor %}; do
   esac
   reaches=0
 done
+{% if nodes %}
+# The only balancer that is left is not cut off while it reaches who has an apiserver, ready or not.
+for node in{% for node in nodes %} {{ node }}{% endfor %}; do
+  [ $reaches = 0 ] && break
+  case $(ask {{ other_s }} $node) in *" 0") ;; *) reaches=0 ;; esac
+done
+{% endif %}
 exit $reaches
 {% else %}
 {% if ask_own %}
@@ -406,6 +415,7 @@ def _check(view: View) -> str:
         own_s=ASK_OWN_S,
         again_s=AGAIN_S,
         others=_others(view, balancer),
+        nodes=_nodes_apart(view)[:NODES_AT_MOST],
         other_s=ASK_OTHERS_S,
         ask_own=_ask_own(view, ASK_OTHERS_S) if is_beside else "",
     )
@@ -425,11 +435,22 @@ def _ask_own(view: View, timeout_s: float) -> str:
 def _others(view: View, balancer: Balancer) -> list[str]:
     """Whom a machine reaches that is not cut off: the other balancers and, where it has to find out itself, more."""
     cluster = view.cluster
-    found = [(one, cluster.endpoint.port) for one in cluster.balancers]
-    if not balancer.knows_the_ready:
-        found += [(one, APISERVER_PORT) for one in cluster.control_plane if one not in cluster.balancers]
-        found += [(one, etcd.CLIENT_PORT) for one in cluster.etcd_members if one not in cluster.control_plane]
-    return [join_host_port(one.address, port) for one, port in found if one.name != view.machine.name]
+    found = [
+        join_host_port(one.address, cluster.endpoint.port)
+        for one in cluster.balancers
+        if one.name != view.machine.name
+    ]
+    if balancer.knows_the_ready:
+        return found
+    apart = [one for one in cluster.etcd_members if one not in (*cluster.control_plane, *cluster.balancers)]
+    return [*found, *_nodes_apart(view), *(join_host_port(one.address, etcd.CLIENT_PORT) for one in apart)]
+
+
+def _nodes_apart(view: View) -> list[str]:
+    """The apiservers of machines that are no balancers."""
+    cluster = view.cluster
+    apart = [one for one in cluster.control_plane if one not in cluster.balancers]
+    return [join_host_port(one.address, APISERVER_PORT) for one in apart]
 
 
 def _instances(view: View) -> list[dict[str, object]]:
