@@ -436,9 +436,7 @@ def _others(view: View, balancer: Balancer) -> list[str]:
     """Whom a machine reaches that is not cut off: the other balancers and, where it has to find out itself, more."""
     cluster = view.cluster
     found = [
-        join_host_port(one.address, cluster.endpoint.port)
-        for one in cluster.balancers
-        if one.name != view.machine.name
+        join_host_port(one.address, cluster.endpoint.port) for one in cluster.balancers if one.name != view.machine.name
     ]
     if balancer.knows_the_ready:
         return found
